@@ -1,0 +1,391 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"shoal/internal/classic"
+	"shoal/internal/offence"
+)
+
+// Bounds of a server. docs/CLASSIC.md section 7.
+const (
+	// MessageTimeout is how long a peer has for its first message after it connected, and for the rest of a message of
+	// which the first byte has come.
+	MessageTimeout = 5 * time.Second
+	// WriteTimeout is how long a peer may take to accept one write.
+	WriteTimeout = 10 * time.Second
+	// MaxBatch is the most messages in one write: the original reads them one by one, each with a single read, so a
+	// write must fit into one segment of any network.
+	MaxBatch = 70
+	// MaxBehind is the most changes that may wait for a peer which does not take them.
+	MaxBehind = 1 << 16
+)
+
+// Reasons for which a server refuses a peer: keys of [Server.Refused].
+const (
+	RefusedMode     = "mode"          // a mode that is neither add nor remove
+	RefusedAddress  = "address"       // an add with an address that is not the connection's own
+	RefusedOrder    = "order"         // a remove first, a second add, a remove of somebody else
+	RefusedSilent   = "silent"        // no whole message within MessageTimeout
+	RefusedSlow     = "slow reader"   // took no write within WriteTimeout, or fell MaxBehind behind
+	RefusedFull     = "full"          // more connections than MaxMembers
+	RefusedTooMany  = "too many"      // more connections from one address than MaxPerAddress
+	RefusedNotIPv4  = "not IPv4"      // the classic protocol cannot name it
+	RefusedTrailing = "trailing data" // bytes behind a remove
+)
+
+// ServerConfig says how a [Server] works. The zero value of each field means the default.
+type ServerConfig struct {
+	MaxMembers    int                 // connections at once; default 65,536
+	MaxPerAddress int                 // connections at once from one address; default 4,096
+	KeepAlive     net.KeepAliveConfig // how soon a peer is missed whose cable was pulled; default 15 s + 3 x 5 s
+	Log           *slog.Logger        // default: none
+}
+
+// Server is the swarm server. It tells every member of every other, as they come and go.
+//
+// A connection costs one goroutine, which waits for the peer's next message, and no buffer. One more goroutine, the
+// teller, writes the news to all, without ever waiting for a peer: one whose socket is full gets a goroutine of its own
+// until it has caught up, or is dropped.
+type Server struct {
+	cfg     ServerConfig
+	log     *slog.Logger
+	refused *offence.Book
+	wake    chan struct{} // holds one token when the teller has work
+
+	mu         sync.Mutex // guards what follows, and each member's state
+	registry   *Registry
+	conns      map[*serverConn]struct{} // all that are open
+	perAddress map[netip.Addr]int
+}
+
+// serverConn is one peer's connection. Its fields from member on are guarded by Server.mu.
+type serverConn struct {
+	net.Conn
+	remote  netip.AddrPort
+	member  *Member // nil until it has said add
+	busy    bool    // a goroutine of its own is writing to it: the teller leaves it alone
+	removed bool    // it said remove, or is closed
+}
+
+// NewServer makes a server that serves nothing yet.
+func NewServer(cfg ServerConfig) *Server {
+	if cfg.MaxMembers == 0 {
+		cfg.MaxMembers = 65_536
+	}
+	if cfg.MaxPerAddress == 0 {
+		cfg.MaxPerAddress = 4096
+	}
+	if !cfg.KeepAlive.Enable {
+		cfg.KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		cfg: cfg, log: cfg.Log, refused: offence.NewBook(cfg.Log),
+		wake:     make(chan struct{}, 1),
+		registry: NewRegistry(), conns: make(map[*serverConn]struct{}), perAddress: make(map[netip.Addr]int),
+	}
+}
+
+// ServerStats are figures of a server at one moment.
+type ServerStats struct {
+	Connections, Members, Entries int
+	Refused                       map[string]uint64
+}
+
+// Stats returns the server's figures.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ServerStats{
+		Connections: len(s.conns), Members: s.registry.Members(), Entries: s.registry.Entries(), Refused: s.refused.Counts(),
+	}
+}
+
+// Serve accepts peers on ln until ctx ends, then closes ln and all connections. It returns when all that it started
+// has ended: nil after ctx ended, else what made ln fail.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer s.closeAll()
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer ln.Close()
+	running.Go(func() { s.tell(ctx, &running) })
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case isShortage(err):
+			s.log.Error("cannot accept, waiting", "err", err)
+			if !pause(ctx, 100*time.Millisecond) {
+				return nil
+			}
+		case err != nil:
+			return fmt.Errorf("accept: %w", err)
+		default:
+			if c := s.admit(conn); c != nil {
+				running.Go(func() { s.serve(c) })
+			}
+		}
+	}
+}
+
+// admit takes a new connection into the books, or closes it when there are too many.
+func (s *Server) admit(conn net.Conn) *serverConn {
+	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	c := &serverConn{Conn: conn, remote: netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())}
+	s.mu.Lock()
+	reason := ""
+	switch {
+	case !c.remote.Addr().Is4():
+		reason = RefusedNotIPv4
+	case len(s.conns) >= s.cfg.MaxMembers:
+		reason = RefusedFull
+	case s.perAddress[c.remote.Addr()] >= s.cfg.MaxPerAddress:
+		reason = RefusedTooMany
+	default:
+		s.conns[c] = struct{}{}
+		s.perAddress[c.remote.Addr()]++
+	}
+	s.mu.Unlock()
+	if reason != "" {
+		s.refused.Note(reason, c.remote.String(), nil)
+		conn.Close()
+		return nil
+	}
+	return c
+}
+
+// serve reads what the peer says until its connection ends, and then takes it out of the swarm.
+func (s *Server) serve(c *serverConn) {
+	tune(c.Conn, s.cfg.KeepAlive)
+	reason, err := s.converse(c)
+	c.Close()
+	s.mu.Lock()
+	c.removed = true
+	wasMember := c.member != nil
+	if wasMember {
+		s.registry.Leave(c.member)
+	}
+	delete(s.conns, c)
+	if s.perAddress[c.remote.Addr()]--; s.perAddress[c.remote.Addr()] == 0 {
+		delete(s.perAddress, c.remote.Addr())
+	}
+	s.mu.Unlock()
+	s.wakeTeller()
+	if reason != "" {
+		s.refused.Note(reason, c.remote.String(), err)
+	}
+	if wasMember {
+		s.log.Info("peer left", "peer", c.member.own, "err", err)
+	}
+}
+
+// converse is the whole conversation: an add, a silence as long as the peer takes part, a remove. It returns the reason
+// to refuse the peer, if it gave one.
+func (s *Server) converse(c *serverConn) (reason string, err error) {
+	c.SetReadDeadline(time.Now().Add(MessageTimeout))
+	m, reason, err := readMember(c, false)
+	switch {
+	case reason != "" || err != nil:
+		return reason, err
+	case m.Mode != classic.Add:
+		return RefusedOrder, errors.New("remove before add")
+	case m.Addr.Addr() != c.remote.Addr():
+		return RefusedAddress, fmt.Errorf("add of %v", m.Addr)
+	}
+	c.SetReadDeadline(time.Time{})
+	s.mu.Lock()
+	c.member = s.registry.Join(m.Addr)
+	s.mu.Unlock()
+	s.wakeTeller()
+	s.log.Info("peer joined", "peer", m.Addr)
+
+	gone, reason, err := readMember(c, true)
+	switch {
+	case reason != "" || err != nil:
+		return reason, err
+	case gone.Mode != classic.Remove:
+		return RefusedOrder, fmt.Errorf("second add, of %v", gone.Addr)
+	case gone.Addr != m.Addr:
+		return RefusedOrder, fmt.Errorf("remove of %v by %v", gone.Addr, m.Addr)
+	}
+	return trailing(c)
+}
+
+// readMember reads one message. A peer that may be silent has as long as it likes for the first byte; the deadline
+// for what is left is set when that has come. An end between messages is no offence, and an error.
+func readMember(c net.Conn, mayBeSilent bool) (m classic.Member, reason string, err error) {
+	b := make([]byte, classic.MemberSize)
+	n, err := io.ReadAtLeast(c, b, 1)
+	if err == nil && n < len(b) {
+		if mayBeSilent {
+			c.SetReadDeadline(time.Now().Add(MessageTimeout))
+		}
+		_, err = io.ReadFull(c, b[n:])
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return m, RefusedSilent, errors.New("no whole message in time")
+	case err != nil:
+		return m, "", err
+	}
+	m, err = classic.ParseMember(b)
+	switch {
+	case errors.Is(err, classic.ErrMode):
+		return m, RefusedMode, err
+	case err != nil:
+		return m, RefusedAddress, err
+	}
+	return m, "", nil
+}
+
+// trailing looks, without waiting, whether a peer sent more behind its last message.
+func trailing(c net.Conn) (reason string, err error) {
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if n, _ := c.Read(make([]byte, 1)); n > 0 {
+		return RefusedTrailing, errors.New("data behind the remove")
+	}
+	return "", nil
+}
+
+func (s *Server) wakeTeller() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tell is the teller: it writes the news to all members, each time that there is some.
+func (s *Server) tell(ctx context.Context, running *sync.WaitGroup) {
+	var members []*serverConn
+	buf := make([]byte, 0, MaxBatch*classic.MemberSize)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		s.mu.Lock()
+		members = members[:0]
+		for c := range s.conns {
+			if c.member != nil && !c.busy && !c.removed && s.registry.News(c.member) {
+				members = append(members, c)
+			}
+		}
+		s.mu.Unlock()
+		for _, c := range members {
+			if rest := s.tellNow(c, buf); rest != nil {
+				running.Go(func() { s.tellSlowly(c, rest) })
+			}
+		}
+		clear(members)
+	}
+}
+
+// next takes the next batch for a member, or says that it is told everything, or too far behind to go on.
+func (s *Server) next(c *serverConn, buf []byte) (batch []byte, tooSlow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.removed {
+		c.busy = false
+		return nil, false
+	}
+	if s.registry.Behind(c.member) > MaxBehind {
+		return nil, true
+	}
+	batch = s.registry.Next(c.member, buf[:0], MaxBatch)
+	if len(batch) == 0 {
+		c.busy = false
+	}
+	return batch, false
+}
+
+// tellNow writes news to a member for as long as its socket takes it. What the socket did not take is returned, and the
+// member is then busy.
+func (s *Server) tellNow(c *serverConn, buf []byte) (rest []byte) {
+	for {
+		batch, tooSlow := s.next(c, buf)
+		if tooSlow {
+			s.drop(c)
+			return nil
+		}
+		if len(batch) == 0 {
+			return nil
+		}
+		n, err := tryWrite(c.Conn, batch)
+		if err != nil {
+			c.Close() // its reader sees that, and does the rest
+			return nil
+		}
+		if n < len(batch) {
+			s.mu.Lock()
+			c.busy = true
+			s.mu.Unlock()
+			return append([]byte(nil), batch[n:]...)
+		}
+	}
+}
+
+// tellSlowly writes the rest of a batch and then all news to a member whose socket was full, until it has caught up.
+func (s *Server) tellSlowly(c *serverConn, rest []byte) {
+	buf := make([]byte, 0, MaxBatch*classic.MemberSize)
+	for batch := rest; len(batch) > 0; {
+		c.SetWriteDeadline(time.Now().Add(WriteTimeout))
+		if _, err := c.Write(batch); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.drop(c)
+			}
+			c.Close()
+			return
+		}
+		c.SetWriteDeadline(time.Time{}) // before the member is handed back to the teller
+		var tooSlow bool
+		if batch, tooSlow = s.next(c, buf); tooSlow {
+			s.drop(c)
+			return
+		}
+	}
+}
+
+// drop closes a member's connection because it does not read.
+func (s *Server) drop(c *serverConn) {
+	s.refused.Note(RefusedSlow, c.remote.String(), nil)
+	c.Close()
+}
+
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) (goOn bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

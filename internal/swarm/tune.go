@@ -1,0 +1,15 @@
+package swarm
+
+import "net"
+
+// tune sets a connection's socket so that a peer which vanished is missed in time, and messages leave at once.
+func tune(conn net.Conn, keepAlive net.KeepAliveConfig) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	// What fails here the connection's next read or write will report.
+	_ = tcp.SetNoDelay(true)
+	_ = tcp.SetKeepAliveConfig(keepAlive)
+	setUserTimeout(tcp, keepAlive.Idle+keepAlive.Interval*3)
+}
