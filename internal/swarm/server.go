@@ -74,7 +74,7 @@ type serverConn struct {
 	remote  netip.AddrPort
 	member  *Member // nil until it has said add
 	busy    bool    // a goroutine of its own is writing to it: the teller leaves it alone
-	removed bool    // it said remove, or is closed
+	removed bool    // it said remove, or is closed, or is being dropped: it is told nothing more
 }
 
 // NewServer makes a server that serves nothing yet.
@@ -275,7 +275,7 @@ func (s *Server) wakeTeller() {
 
 // tell is the teller: it writes the news to all members, each time that there is some.
 func (s *Server) tell(ctx context.Context, running *sync.WaitGroup) {
-	var members []*serverConn
+	var members, tooSlow []*serverConn
 	buf := make([]byte, 0, MaxBatch*classic.MemberSize)
 	for {
 		select {
@@ -283,50 +283,56 @@ func (s *Server) tell(ctx context.Context, running *sync.WaitGroup) {
 			return
 		case <-s.wake:
 		}
-		s.mu.Lock()
-		members = members[:0]
-		for c := range s.conns {
-			if c.member != nil && !c.busy && !c.removed && s.registry.News(c.member) {
-				members = append(members, c)
-			}
+		members, tooSlow = s.withNews(members[:0], tooSlow[:0])
+		for _, c := range tooSlow {
+			s.drop(c)
 		}
-		s.mu.Unlock()
 		for _, c := range members {
 			if rest := s.tellNow(c, buf); rest != nil {
 				running.Go(func() { s.tellSlowly(c, rest) })
 			}
 		}
 		clear(members)
+		clear(tooSlow)
 	}
 }
 
-// next takes the next batch for a member, or says that it is told everything, or too far behind to go on.
-func (s *Server) next(c *serverConn, buf []byte) (batch []byte, tooSlow bool) {
+// withNews adds to members who has news and a socket that the teller may write to, and to tooSlow who is too far behind.
+func (s *Server) withNews(members, tooSlow []*serverConn) (_, _ []*serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.removed {
-		c.busy = false
-		return nil, false
+	for c := range s.conns {
+		switch {
+		case c.member == nil || c.removed:
+		case s.registry.Behind(c.member) > MaxBehind:
+			c.removed = true // so that it is dropped once
+			tooSlow = append(tooSlow, c)
+		case !c.busy && s.registry.News(c.member):
+			members = append(members, c)
+		}
 	}
-	if s.registry.Behind(c.member) > MaxBehind {
-		return nil, true
+	return members, tooSlow
+}
+
+// next takes the next batch for a member: none when it has been told everything, or is gone.
+func (s *Server) next(c *serverConn, buf []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var batch []byte
+	if !c.removed {
+		batch = s.registry.Next(c.member, buf[:0], MaxBatch)
 	}
-	batch = s.registry.Next(c.member, buf[:0], MaxBatch)
 	if len(batch) == 0 {
 		c.busy = false
 	}
-	return batch, false
+	return batch
 }
 
 // tellNow writes news to a member for as long as its socket takes it. What the socket did not take is returned, and the
 // member is then busy.
 func (s *Server) tellNow(c *serverConn, buf []byte) (rest []byte) {
 	for {
-		batch, tooSlow := s.next(c, buf)
-		if tooSlow {
-			s.drop(c)
-			return nil
-		}
+		batch := s.next(c, buf)
 		if len(batch) == 0 {
 			return nil
 		}
@@ -357,11 +363,7 @@ func (s *Server) tellSlowly(c *serverConn, rest []byte) {
 			return
 		}
 		c.SetWriteDeadline(time.Time{}) // before the member is handed back to the teller
-		var tooSlow bool
-		if batch, tooSlow = s.next(c, buf); tooSlow {
-			s.drop(c)
-			return
-		}
+		batch = s.next(c, buf)
 	}
 }
 
