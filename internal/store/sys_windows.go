@@ -1,0 +1,32 @@
+package store
+
+import (
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// lockFile takes a lock that lasts until f is closed, or fails at once when another process has it. It covers a byte far
+// behind the file's end, so that others can still read whose lock it is.
+func lockFile(f *os.File) error {
+	const how = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
+	return windows.LockFileEx(windows.Handle(f.Fd()), how, 0, 1, 0, &windows.Overlapped{OffsetHigh: 1})
+}
+
+// freeSpace returns how many bytes this user can still write below dir.
+func freeSpace(dir string) (int64, error) {
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	err = windows.GetDiskFreeSpaceEx(path, &free, nil, nil)
+	return int64(min(free, 1<<63-1)), err
+}
+
+// allocated returns how many bytes of the disk a file takes, as far as its size tells.
+func allocated(fi fs.FileInfo) int64 { return fi.Size() }
+
+// syncDir does nothing: this system makes names last with their files.
+func syncDir(*os.Root, string) error { return nil }
