@@ -49,9 +49,11 @@ type holder struct {
 	at       bool // it is in the middle of unit current
 	current  uint32
 	got      int64   // bytes of current
-	rate     float64 // bytes per second, 0 while unknown
+	rate     float64 // bytes per second
+	known    bool    // rate has been measured
 	fresh    int64   // bytes since measured
 	measured time.Duration
+	asked    time.Duration // when its request began
 
 	heir   *holder // gets current when this one has stopped
 	heirOf *holder
@@ -72,7 +74,9 @@ const (
 	patience = 1.0 // seconds
 	// rates are measured over at least this long, and smoothed.
 	sampleTime = 250 * time.Millisecond
-	smoothing  = 0.3
+	// benefit is how long nothing may come of a holder's first request before that counts as its rate.
+	benefit   = time.Second
+	smoothing = 0.3
 )
 
 // NewShares starts with no holders.
@@ -118,10 +122,11 @@ func (s *Shares) Received(id int, bytes int64, now time.Duration) {
 	h.fresh += bytes
 	if dt := now - h.measured; dt >= sampleTime {
 		rate := float64(h.fresh) / dt.Seconds()
-		if h.rate == 0 {
-			h.rate = rate
-		} else {
+		switch {
+		case h.known:
 			h.rate += smoothing * (rate - h.rate)
+		case h.fresh > 0 || now-h.asked >= benefit:
+			h.rate, h.known = rate, true
 		}
 		h.fresh, h.measured = 0, now
 	}
@@ -179,7 +184,7 @@ func (s *Shares) Plan(now time.Duration) []Command {
 			s.supply(h, &out)
 		}
 		if len(h.share) > 0 {
-			h.busy, h.measured, h.fresh = true, now, 0
+			h.busy, h.asked, h.measured, h.fresh = true, now, now, 0
 			out = append(out, Command{Holder: h.id, First: h.share[0].first, Last: h.share[0].last})
 		}
 	}
@@ -212,14 +217,14 @@ func (s *Shares) supply(h *holder, out *[]Command) {
 	}
 	if last := s.lastToFinish(h, func(v *holder) bool { return v.canGive() > 0 }); last != nil {
 		n, take := total(last.share), last.canGive()
-		if h.rate > 0 && float64(take)*float64(s.cfg.UnitSize)/h.rate > s.timeLeft(last) {
+		if h.known && float64(take)*float64(s.cfg.UnitSize)/max(h.rate, 1) > s.timeLeft(last) {
 			return
 		}
 		last.share, h.share = split(last.share, n-take)
 		return
 	}
 	last := s.lastToFinish(h, func(v *holder) bool { return v.at && !v.stopping && v.heir == nil })
-	if last == nil || h.rate == 0 {
+	if last == nil || h.rate < 1 {
 		return
 	}
 	if whole := float64(s.size(last.current)) / h.rate; s.timeLeft(last) > clearlySooner*whole+patience {
@@ -256,7 +261,7 @@ func (s *Shares) timeLeft(h *holder) float64 {
 		bytes += float64(s.size(h.current) - h.got)
 	}
 	rate := h.rate
-	if rate == 0 {
+	if !h.known {
 		rate = s.meanRate() // it was only just asked
 	}
 	return bytes / max(rate, 1)
@@ -266,7 +271,7 @@ func (s *Shares) timeLeft(h *holder) float64 {
 func (s *Shares) meanRate() float64 {
 	sum, n := 0.0, 0
 	for _, h := range s.holders {
-		if h.rate > 0 {
+		if h.known {
 			sum += h.rate
 			n++
 		}

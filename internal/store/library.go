@@ -85,6 +85,16 @@ func (l *Library) Open(name string) (*Shared, bool) {
 	return s, s != nil
 }
 
+// Unshare takes what is shared under a name out of the library. Reads that are under way fail.
+func (l *Library) Unshare(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.files[name]; s != nil {
+		s.f.Close()
+		delete(l.files, name)
+	}
+}
+
 // List returns all that is shared, by name.
 func (l *Library) List() []*Shared {
 	l.mu.Lock()

@@ -421,6 +421,16 @@ func (p *Partial) Hash(ctx context.Context, h hash.Hash, progress func(bytes int
 	return hashFile(ctx, f, h, progress)
 }
 
+// HashFile feeds the file at path to h. It tells progress, if that is not nil, how many bytes it has read.
+func HashFile(ctx context.Context, path string, h hash.Hash, progress func(bytes int64)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return hashFile(ctx, f, h, progress)
+}
+
 // hashFile feeds f to h until its end.
 func hashFile(ctx context.Context, f io.Reader, h hash.Hash, progress func(bytes int64)) error {
 	buf := make([]byte, 1<<20)
