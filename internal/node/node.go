@@ -163,6 +163,7 @@ func (n *Node) Run(ctx context.Context, body func(ctx context.Context) error) er
 	}
 	client := swarm.NewClient(swarm.ClientConfig{Server: n.cfg.Server, Local: n.cfg.Advertise, Port: port, Log: n.log})
 	entered := make(chan struct{})
+	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	errDone := errors.New("done")
 	g.Go(func() error { return n.accept(ctx, ln) })
@@ -178,22 +179,25 @@ func (n *Node) Run(ctx context.Context, body func(ctx context.Context) error) er
 		}
 		return nil
 	})
-	var bodyErr error
 	g.Go(func() error {
 		select {
 		case <-entered:
 		case <-ctx.Done():
 			return nil
 		}
-		if bodyErr = body(ctx); bodyErr != nil {
-			return bodyErr
+		if err := body(ctx); err != nil {
+			return err
 		}
 		return errDone
 	})
-	if err := g.Wait(); !errors.Is(err, errDone) {
+	switch err := g.Wait(); {
+	case errors.Is(err, errDone):
+		return nil
+	case err == nil: // ctx ended before body began
+		return parent.Err()
+	default:
 		return err
 	}
-	return bodyErr
 }
 
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {

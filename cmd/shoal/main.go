@@ -1,0 +1,173 @@
+// Command shoal gets large files onto many machines at once. Each subcommand is a file of this package; what they
+// share is here: flags that all have, signals, and the way an error becomes text and an exit status (errors.go).
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// env is the world as a command sees it: its streams, and what the flags that all commands have say.
+type env struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	screen *screen // talks on stderr
+
+	json    bool
+	quiet   bool
+	verbose bool
+	server  string
+}
+
+// signalError is the end that a signal makes of a command.
+type signalError struct{ signal syscall.Signal }
+
+func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
+
+// stopError is an error that came of a signal.
+type stopError struct {
+	*signalError
+	err error
+}
+
+func (e *stopError) Unwrap() []error { return []error{e.signalError, e.err} }
+
+func main() {
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	code := run(ctx, e, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command line and returns the exit status.
+func run(ctx context.Context, e *env, args []string) int {
+	e.screen = newScreen(e.stderr)
+	root := newRoot(e)
+	root.SetArgs(args)
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	err := root.ExecuteContext(ctx)
+	e.screen.close()
+	if err == nil {
+		return 0
+	}
+	var stopped *signalError
+	if errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stopped) {
+		err = &stopError{stopped, err}
+	}
+	return report(e, err)
+}
+
+// withSignals returns a context that the first SIGINT or SIGTERM ends; the second ends the process at once.
+func withSignals(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() { // ends with stop
+		for first := true; ; first = false {
+			select {
+			case s := <-got:
+				if !first {
+					os.Exit(exitOfSignal(s.(syscall.Signal)))
+				}
+				cancel(&signalError{s.(syscall.Signal)})
+			case <-done:
+				return
+			}
+		}
+	}()
+	stopped := false
+	return ctx, func() {
+		if !stopped {
+			stopped = true
+			signal.Stop(got)
+			close(done)
+			cancel(nil)
+		}
+	}
+}
+
+func exitOfSignal(s syscall.Signal) int { return 128 + int(s) }
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "shoal",
+		Short: "Get large files onto many machines at once",
+		Long: `Shoal gets large files (disk images, model weights, datasets, builds) onto many machines at once.
+Every machine that has a file, or has just got it, gives it to the others.
+
+This version speaks the classic protocol, which is unencrypted and cannot verify what it moves: each command wants
+--classic, so that nobody uses it unawares.`,
+		Example: `  shoal demo                                    see a whole swarm work on this machine
+  shoal server --classic                        on one machine
+  shoal share --classic big.img                 on those that have the file
+  shoal get --classic big.img -o /srv/images    on all that want it`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return flagsFromEnvironment(cmd.Flags(), os.LookupEnv)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	f := root.PersistentFlags()
+	f.BoolVar(&e.json, "json", false, "print one JSON object a line on standard output")
+	f.BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but results and errors")
+	f.BoolVarP(&e.verbose, "verbose", "v", false, "say more: what is asked of whom, and what came of it")
+	f.StringVar(&e.server, "server", defaultServer, "the swarm server, HOST[:PORT]")
+	root.AddCommand(
+		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newPeer(e), newDemo(e), newVersion(e),
+	)
+	return root
+}
+
+// flagsFromEnvironment gives each flag that the command line does not set the value of SHOAL_ and its name, if there is such.
+func flagsFromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "SHOAL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if value, ok := lookup(name); ok && !f.Changed && f.Name != "help" {
+			if setErr := flags.Set(f.Name, value); setErr != nil && err == nil {
+				err = &usageError{name + ": " + setErr.Error()}
+			}
+		}
+	})
+	return err
+}
+
+// log returns a logger that writes to the screen what is at least as important as level.
+func (e *env) log(level slog.Level) *slog.Logger {
+	if e.verbose {
+		level = slog.LevelDebug
+	}
+	if e.quiet {
+		level = slog.LevelError
+	}
+	if e.screen.terminal {
+		return slog.New(tint.NewHandler(e.screen, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !e.screen.colour}))
+	}
+	return slog.New(slog.NewTextHandler(e.screen, &slog.HandlerOptions{Level: level}))
+}
+
+// isTerminal says whether a stream is somebody's terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker in releases.
+var version = "development"
+
+func newVersion(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: `  shoal version --json`,
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			revision := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = s.Value
+					}
+				}
+			}
+			if e.json {
+				printJSON(e.stdout, struct {
+					V         int      `json:"v"`
+					T         string   `json:"t"`
+					Version   string   `json:"version"`
+					Revision  string   `json:"revision"`
+					Go        string   `json:"go"`
+					Protocols []string `json:"protocols"`
+				}{1, "version", version, revision, runtime.Version(), []string{"classic"}})
+				return nil
+			}
+			fmt.Fprintf(e.stdout, "shoal %s (%s, %s, protocols: classic)\n", version, revision, runtime.Version())
+			return nil
+		},
+	}
+}
