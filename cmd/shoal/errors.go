@@ -110,8 +110,10 @@ func explainUsage(err error) *failure {
 		// cobra has no types for these
 		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "shoal --help"}
 	case errors.Is(err, classic.ErrName):
-		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
-			Next: "use a plain file name of at most 254 bytes; shoal share --name gives a file another"}
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
+			Next: "use a plain file name of at most 254 bytes; shoal share --name gives a file another",
+		}
 	}
 	return nil
 }
@@ -127,11 +129,15 @@ func explainStop(err error) *failure {
 		}
 		return f
 	case errors.Is(err, node.ErrNoProgress):
-		return &failure{Code: "E-STALLED", Exit: exitIncomplete, What: oneLine(err.Error()), Retryable: true,
-			Cause: "no holder delivers anything", Next: "run the same command again: it goes on where it stopped"}
+		return &failure{
+			Code: "E-STALLED", Exit: exitIncomplete, What: oneLine(err.Error()), Retryable: true,
+			Cause: "no holder delivers anything", Next: "run the same command again: it goes on where it stopped",
+		}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &failure{Code: "E-TIMEOUT", Exit: exitIncomplete, What: oneLine(err.Error()), Retryable: true,
-			Next: "run the same command again: it goes on where it stopped"}
+		return &failure{
+			Code: "E-TIMEOUT", Exit: exitIncomplete, What: oneLine(err.Error()), Retryable: true,
+			Next: "run the same command again: it goes on where it stopped",
+		}
 	}
 	return nil
 }
@@ -141,17 +147,23 @@ func explainSwarm(err error) *failure {
 	var listen *node.ListenError
 	switch {
 	case errors.As(err, &server) && errors.Is(err, swarm.ErrClosed):
-		return &failure{Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
+		return &failure{
+			Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
 			What:  "the swarm server " + server.Server + " did not let us in",
 			Cause: "it closed the connection at once: it is full, or no classic server, or refuses our address",
-			Next:  "look at the server's log; shoal peers --classic --server HOST:PORT tries again"}
+			Next:  "look at the server's log; shoal peers --classic --server HOST:PORT tries again",
+		}
 	case errors.As(err, &server):
-		return &failure{Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
+		return &failure{
+			Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
 			What: "cannot reach the swarm server " + server.Server, Cause: netCause(server.Err),
-			Next: "start one with  shoal server --classic      or name another with  --server HOST:PORT"}
+			Next: "start one with  shoal server --classic      or name another with  --server HOST:PORT",
+		}
 	case errors.As(err, &listen):
-		return &failure{Code: "E-LISTEN", Exit: exitUsage, What: "cannot listen on " + listen.Addr, Cause: netCause(listen.Err),
-			Next: "choose another address with  --listen ADDR:PORT  (port 0: any free one)"}
+		return &failure{
+			Code: "E-LISTEN", Exit: exitUsage, What: "cannot listen on " + listen.Addr, Cause: netCause(listen.Err),
+			Next: "choose another address with  --listen ADDR:PORT  (port 0: any free one)",
+		}
 	}
 	return nil
 }
@@ -188,23 +200,31 @@ func explainContent(err error) *failure {
 	var digest *node.DigestError
 	switch {
 	case errors.As(err, &missing):
-		return &failure{Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true,
+		return &failure{
+			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true,
 			What:  fmt.Sprintf("nobody in this swarm shares %s", quote(missing.Name)),
 			Cause: fmt.Sprintf("asked %d peers, of which %d share nothing or could not be reached", missing.Asked, missing.Refused),
-			Next:  "shoal get --classic --wait " + shellQuote(missing.Name) + "    waits until somebody does; shoal peers --classic shows who is there"}
+			Next:  "shoal get --classic --wait " + shellQuote(missing.Name) + "    waits until somebody does; shoal peers --classic shows who is there",
+		}
 	case errors.As(err, &two):
 		return explainTwo(two)
 	case errors.As(err, &digest):
-		return &failure{Code: "E-VERIFY", Exit: exitIntegrity,
+		return &failure{
+			Code: "E-VERIFY", Exit: exitIntegrity,
 			What:  fmt.Sprintf("%s is complete, but not the file that was asked for: its %s is %x", digest.Path, digest.Algorithm, digest.Got),
 			Cause: fmt.Sprintf("a holder sent other data, or the digest %x is of another file; it was not given its name", digest.Want),
-			Next:  "check the digest and run the command again (nothing is fetched twice), or add --restart to fetch all anew"}
+			Next:  "check the digest and run the command again (nothing is fetched twice), or add --restart to fetch all anew",
+		}
 	case errors.Is(err, store.ErrMismatch):
-		return &failure{Code: "E-SOURCE-CHANGED", Exit: exitIntegrity, What: "the partial download here is not of the file that is shared now",
-			Cause: oneLine(err.Error()), Next: "add --restart to throw it away and begin anew"}
+		return &failure{
+			Code: "E-SOURCE-CHANGED", Exit: exitIntegrity, What: "the partial download here is not of the file that is shared now",
+			Cause: oneLine(err.Error()), Next: "add --restart to throw it away and begin anew",
+		}
 	case errors.Is(err, store.ErrNewer):
-		return &failure{Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()),
-			Next: "use the newer shoal, or add --restart to begin anew"}
+		return &failure{
+			Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()),
+			Next: "use the newer shoal, or add --restart to begin anew",
+		}
 	}
 	return nil
 }
@@ -224,25 +244,33 @@ func explainTwo(two *node.TwoContentsError) *failure {
 		}
 		lines = append(lines, fmt.Sprintf("%d: %d bytes from %s", i+1, c.Size(), cut(strings.Join(holders, ", "), 120)))
 	}
-	return &failure{Code: "E-TWO-CONTENTS", Exit: exitAmbiguous,
+	return &failure{
+		Code: "E-TWO-CONTENTS", Exit: exitAmbiguous,
 		What:  fmt.Sprintf("%s means %d different files in this swarm; nothing was downloaded", quote(two.Name), len(two.Contents)),
 		Cause: strings.Join(lines, "; "),
-		Next:  "choose by holder:  shoal get --classic " + cut(strings.Join(from, " "), 200) + " " + shellQuote(two.Name)}
+		Next:  "choose by holder:  shoal get --classic " + cut(strings.Join(from, " "), 200) + " " + shellQuote(two.Name),
+	}
 }
 
 func explainSpace(err error) *failure {
 	var space *store.SpaceError
 	switch {
 	case errors.As(err, &space):
-		return &failure{Code: "E-NO-SPACE", Exit: exitSpace, Retryable: true,
+		return &failure{
+			Code: "E-NO-SPACE", Exit: exitSpace, Retryable: true,
 			What: fmt.Sprintf("%s needs %s more, and its disk has %s free", space.Path, size(space.Need), size(space.Free)),
-			Next: "free " + size(space.Need-space.Free) + ", or choose another place with  -o PATH"}
+			Next: "free " + size(space.Need-space.Free) + ", or choose another place with  -o PATH",
+		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &failure{Code: "E-NO-SPACE", Exit: exitSpace, What: "the disk is full", Cause: oneLine(err.Error()), Retryable: true,
-			Next: "free some space and run the same command again: it goes on where it stopped"}
+		return &failure{
+			Code: "E-NO-SPACE", Exit: exitSpace, What: "the disk is full", Cause: oneLine(err.Error()), Retryable: true,
+			Next: "free some space and run the same command again: it goes on where it stopped",
+		}
 	case errors.Is(err, syscall.EFBIG):
-		return &failure{Code: "E-FILE-TOO-BIG", Exit: exitSpace, What: "the file is larger than this disk or this user may have files",
-			Cause: oneLine(err.Error()), Next: "choose another place with  -o PATH, or raise the limit (ulimit -f)"}
+		return &failure{
+			Code: "E-FILE-TOO-BIG", Exit: exitSpace, What: "the file is larger than this disk or this user may have files",
+			Cause: oneLine(err.Error()), Next: "choose another place with  -o PATH, or raise the limit (ulimit -f)",
+		}
 	}
 	return nil
 }
@@ -250,14 +278,20 @@ func explainSpace(err error) *failure {
 func explainFiles(err error) *failure {
 	switch {
 	case errors.Is(err, store.ErrLocked):
-		return &failure{Code: "E-LOCKED", Exit: exitPermission, What: oneLine(err.Error()), Retryable: true,
-			Cause: "two downloads cannot write one file", Next: "wait for the other, or choose another place with  -o PATH"}
+		return &failure{
+			Code: "E-LOCKED", Exit: exitPermission, What: oneLine(err.Error()), Retryable: true,
+			Cause: "two downloads cannot write one file", Next: "wait for the other, or choose another place with  -o PATH",
+		}
 	case errors.Is(err, store.ErrExists):
-		return &failure{Code: "E-EXISTS", Exit: exitExists, What: oneLine(err.Error()),
-			Cause: "nothing is replaced unasked", Next: "add --overwrite to replace an ordinary file when the new one is complete, or  -o PATH"}
+		return &failure{
+			Code: "E-EXISTS", Exit: exitExists, What: oneLine(err.Error()),
+			Cause: "nothing is replaced unasked", Next: "add --overwrite to replace an ordinary file when the new one is complete, or  -o PATH",
+		}
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{Code: "E-PERM", Exit: exitPermission, What: oneLine(err.Error()),
-			Cause: fmt.Sprintf("you are user %d here", os.Getuid()), Next: "choose another place with  -o PATH, or ask for the permission"}
+		return &failure{
+			Code: "E-PERM", Exit: exitPermission, What: oneLine(err.Error()),
+			Cause: fmt.Sprintf("you are user %d here", os.Getuid()), Next: "choose another place with  -o PATH, or ask for the permission",
+		}
 	case errors.Is(err, syscall.EROFS):
 		return &failure{Code: "E-READONLY", Exit: exitPermission, What: oneLine(err.Error()), Next: "choose another place with  -o PATH"}
 	case errors.Is(err, fs.ErrNotExist):

@@ -170,8 +170,10 @@ func fetch(ctx context.Context, e *env, d *node.Download, name string, began tim
 // noFolder says what to do where the folder for the file is missing.
 func noFolder(err error, dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return &failure{Code: "E-FILE-NOT-FOUND", Exit: exitNotFound, err: err,
-			What: "there is no folder " + quote(dir) + " for the file", Next: "mkdir -p " + shellQuote(dir)}
+		return &failure{
+			Code: "E-FILE-NOT-FOUND", Exit: exitNotFound, err: err,
+			What: "there is no folder " + quote(dir) + " for the file", Next: "mkdir -p " + shellQuote(dir),
+		}
 	}
 	return err
 }

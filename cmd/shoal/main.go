@@ -161,7 +161,7 @@ func (e *env) log(level slog.Level) *slog.Logger {
 		level = slog.LevelError
 	}
 	if e.screen.terminal {
-		return slog.New(tint.NewHandler(e.screen, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !e.screen.colour}))
+		return slog.New(tint.NewTextHandler(e.screen, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !e.screen.colour}))
 	}
 	return slog.New(slog.NewTextHandler(e.screen, &slog.HandlerOptions{Level: level}))
 }

@@ -1,0 +1,24 @@
+# A table of contents: each target is a line that a person could type.
+.PHONY: demo build test lint fuzz bench install
+
+demo: ## see a whole swarm work on this machine
+	@go run ./cmd/shoal demo
+
+build: ## one static binary: bin/shoal
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/shoal ./cmd/shoal
+
+install: build ## for all users of this machine
+	install -m 0755 bin/shoal /usr/local/bin/shoal
+
+test: ## everything that can be checked here; says what it leaves out
+	@scripts/test
+
+lint: ## formatting, vet, staticcheck, tidy modules, other systems
+	@scripts/lint
+
+fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
+	@scripts/fuzz
+
+bench: ## the large measurements; see bench/README.md
+	go run ./bench/classic
+	go run ./bench/members

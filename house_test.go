@@ -1,0 +1,126 @@
+package shoal
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
+// A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
+var arrows = map[string]string{
+	"cmd/shoal":          "internal/classic internal/demo internal/node internal/store internal/swarm internal/transfer",
+	"internal/classic":   "",
+	"internal/schedule":  "",
+	"internal/offence":   "",
+	"internal/store":     "",
+	"internal/peer":      "internal/classic internal/offence",
+	"internal/swarm":     "internal/classic internal/offence",
+	"internal/transfer":  "internal/schedule",
+	"internal/node":      "internal/classic internal/offence internal/peer internal/store internal/swarm internal/transfer",
+	"internal/demo":      "internal/node internal/store internal/swarm",
+	"bench/classic":      "bench/internal/lab",
+	"bench/members":      "bench/internal/lab",
+	"bench/internal/lab": "",
+	"test":               "",
+}
+
+// pure lists the packages that think: they open nothing, start nothing, log nothing, read no clock.
+var pure = map[string]bool{"internal/classic": true, "internal/schedule": true}
+
+// impure lists what a pure package does not import.
+var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync", "sync/atomic", "math/rand", "syscall"}
+
+// onlyImporter names the one package that may import a library, for libraries that must not spread.
+var onlyImporter = map[string]string{
+	"github.com/spf13/cobra":             "cmd/shoal",
+	"github.com/spf13/pflag":             "cmd/shoal",
+	"github.com/vbauerster/mpb/v8":       "cmd/shoal",
+	"github.com/vbauerster/mpb/v8/decor": "cmd/shoal",
+	"github.com/lmittmann/tint":          "cmd/shoal",
+	"github.com/dustin/go-humanize":      "cmd/shoal",
+	"golang.org/x/term":                  "cmd/shoal",
+	"github.com/bits-and-blooms/bitset":  "internal/store",
+}
+
+// imports returns what the non-test files of each package import, by the package's folder.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	out := make(map[string][]string)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || filepath.Dir(path) == "." {
+			return nil
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if out[dir] == nil {
+			out[dir] = []string{}
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range f.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			if !slices.Contains(out[dir], name) {
+				out[dir] = append(out[dir], name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestPackagesImportOnlyWhatThePlanAllows(t *testing.T) {
+	all := imports(t)
+	for dir, list := range all {
+		allowed, known := arrows[dir]
+		if !known {
+			t.Errorf("%s is not in the plan", dir)
+			continue
+		}
+		var used []string
+		for _, name := range list {
+			if own, ok := strings.CutPrefix(name, "shoal/"); ok {
+				used = append(used, own)
+			}
+			if only, ok := onlyImporter[name]; ok && only != dir {
+				t.Errorf("%s imports %s, which is for %s alone", dir, name, only)
+			}
+			if pure[dir] && slices.Contains(impure, name) {
+				t.Errorf("%s is pure, and imports %s", dir, name)
+			}
+		}
+		for _, name := range used {
+			if !slices.Contains(strings.Fields(allowed), name) {
+				t.Errorf("%s imports %s: no arrow allows that", dir, name)
+			}
+		}
+		for _, name := range strings.Fields(allowed) {
+			if !slices.Contains(used, name) {
+				t.Errorf("%s does not import %s: delete the arrow", dir, name)
+			}
+		}
+	}
+	for dir := range arrows {
+		if all[dir] == nil {
+			t.Errorf("%s is in the plan, and is not there", dir)
+		}
+	}
+}
