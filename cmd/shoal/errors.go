@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"shoal/internal/classic"
 	"shoal/internal/node"
@@ -106,7 +109,7 @@ func explainUsage(err error) *failure {
 	case errors.As(err, &usage):
 		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(usage.what), Next: "shoal --help"}
 	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "accepts "),
-		strings.HasPrefix(err.Error(), "requires "), strings.HasPrefix(err.Error(), "if any flags"):
+		strings.HasPrefix(err.Error(), "requires "):
 		// cobra has no types for these
 		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "shoal --help"}
 	case errors.Is(err, classic.ErrName):
@@ -327,6 +330,10 @@ func shellQuote(s string) string {
 	}
 	if strings.HasPrefix(s, "-") {
 		return "-- " + shellQuote("./" + s)[2:]
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) {
+		quoted := strconv.Quote(s)
+		return "$'" + strings.ReplaceAll(quoted[1:len(quoted)-1], "'", `\'`) + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -120,7 +120,9 @@ This version speaks the classic protocol, which is unencrypted and cannot verify
   shoal get --classic big.img -o /srv/images    on all that want it`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+
+		SuggestionsMinimumDistance: 2,
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return flagsFromEnvironment(cmd.Flags(), os.LookupEnv)
@@ -136,6 +138,18 @@ This version speaks the classic protocol, which is unencrypted and cannot verify
 		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newPeer(e), newDemo(e), newVersion(e),
 	)
 	return root
+}
+
+// knownCommand refuses what is no command, and names the one that may have been meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	f := &failure{Code: "E-USAGE", Exit: exitUsage, What: "there is no command " + quote(args[0]), Next: "shoal --help"}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		f.Cause, f.Next = "did you mean: "+strings.Join(near, ", "), "shoal "+near[0]+" --help"
+	}
+	return f
 }
 
 // flagsFromEnvironment gives each flag that the command line does not set the value of SHOAL_ and its name, if there is such.

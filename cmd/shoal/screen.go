@@ -115,7 +115,7 @@ func (s *screen) close() {
 	s.bars = nil
 	s.mu.Unlock()
 	if bars != nil {
-		bars.Shutdown()
+		bars.Wait() // until the last bar is gone from the terminal: whoever asked for one has stopped it
 	}
 }
 

@@ -194,7 +194,11 @@ func (s *Server) serve(c *serverConn) {
 		s.refused.Note(reason, c.remote.String(), err)
 	}
 	if wasMember {
-		s.log.Info("peer left", "peer", c.member.own, "err", err)
+		how := "said remove"
+		if err != nil {
+			how = err.Error()
+		}
+		s.log.Info("peer left", "peer", c.member.own, "how", how)
 	}
 }
 
