@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -229,7 +231,14 @@ func (d *Download) find(ctx context.Context, s *search) (*Content, error) {
 func (d *Download) fetch(ctx context.Context, s *search, content *Content, partial *store.Partial) error {
 	tr := transfer.New(transfer.Config{
 		Units: content.Chunks, UnitSize: classic.ChunkSize, Size: content.Size(), Store: partial, Log: d.n.log,
-		Blame: func(err error) bool { return errors.Is(err, peer.ErrProtocol) },
+		Sources: d.newHolders(s, content),
+		Blame: func(src transfer.Source, err error) bool {
+			if !errors.Is(err, peer.ErrProtocol) {
+				return false
+			}
+			d.n.book.Note(RefusedAnswer, src.String(), err)
+			return true
+		},
 	})
 	d.tr.Store(tr)
 	ctx, cancel := context.WithCancel(ctx)
@@ -249,19 +258,10 @@ func (d *Download) fetch(ctx context.Context, s *search, content *Content, parti
 
 // supply brings a running transfer its sources until ctx ends, or nothing has come for too long.
 func (d *Download) supply(ctx context.Context, s *search, content *Content, tr *transfer.Transfer) error {
-	added := make(map[netip.AddrPort]bool)
 	fetched, moved := int64(0), time.Now()
 	for ctx.Err() == nil {
-		for a, known := range s.asked {
-			if known.answer.Chunks == 0 || added[a] {
-				continue
-			}
-			added[a] = true
-			if known.answer == content.Answer {
-				tr.Add(ctx, &peer.Holder{Addr: a, Name: d.req.Name})
-			} else {
-				d.req.Note(fmt.Sprintf("%v shares another file of this name (%d bytes): not used", a, known.answer.Size()), nil)
-			}
+		for _, src := range d.newHolders(s, content) {
+			tr.Add(ctx, src)
 		}
 		if now := tr.Progress().Fetched; now != fetched {
 			fetched, moved = now, time.Now()
@@ -272,6 +272,24 @@ func (d *Download) supply(ctx context.Context, s *search, content *Content, tr *
 		s.step(ctx, 500*time.Millisecond)
 	}
 	return nil
+}
+
+// newHolders returns those who have answered since the last time that they have the content, and tells of those who have
+// another.
+func (d *Download) newHolders(s *search, content *Content) (out []transfer.Source) {
+	for a, known := range s.asked {
+		switch {
+		case known.answer.Chunks == 0 || known.used:
+		case known.answer == content.Answer:
+			known.used = true
+			out = append(out, &peer.Holder{Addr: a, Name: d.req.Name})
+		default:
+			known.used = true
+			d.req.Note(fmt.Sprintf("%v shares another file of this name (%d bytes): not used", a, known.answer.Size()), nil)
+		}
+	}
+	slices.SortFunc(out, func(a, b transfer.Source) int { return strings.Compare(a.String(), b.String()) })
+	return out
 }
 
 // finish makes the file of what was fetched, checks it, and gives it its name.

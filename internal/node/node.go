@@ -42,6 +42,7 @@ const (
 const (
 	RefusedFull    = "full"
 	RefusedTooMany = "too many"
+	RefusedAnswer  = "answer" // what a holder answered is against the protocol
 )
 
 // ServerError is a swarm server that cannot be reached, or does not let us in.

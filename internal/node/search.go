@@ -71,6 +71,7 @@ type asked struct {
 	answer  peer.Answer
 	err     error
 	at      time.Time // when it answered
+	used    bool      // what it has was taken notice of
 }
 
 type answered struct {
@@ -92,6 +93,11 @@ func (s *search) wait() { s.running.Wait() }
 // step asks whom it can, waits for one thing to happen, at most as long as given, and takes it in.
 func (s *search) step(ctx context.Context, most time.Duration) {
 	members, _, changed := s.n.members.watch()
+	for a, known := range s.asked { // who comes back is asked anew: it may have been restarted, with another file
+		if _, here := slices.BinarySearchFunc(members, a, netip.AddrPort.Compare); !here && !known.pending {
+			delete(s.asked, a)
+		}
+	}
 	for _, a := range members {
 		if s.asking < maxAsking && s.wanted(a) {
 			s.ask(ctx, a)
@@ -109,6 +115,9 @@ func (s *search) step(ctx context.Context, most time.Duration) {
 		*s.asked[got.addr] = asked{answer: got.answer, err: got.err, at: now}
 		if got.answer.Chunks > 0 && s.first.IsZero() {
 			s.first = now
+		}
+		if errors.Is(got.err, peer.ErrProtocol) {
+			s.n.book.Note(RefusedAnswer, got.addr.String(), got.err)
 		}
 		s.n.log.Debug("asked", "peer", got.addr, "name", s.name, "chunks", got.answer.Chunks, "err", got.err)
 	}

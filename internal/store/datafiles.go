@@ -65,28 +65,23 @@ func (d *oneFile) close() error {
 
 // unitFiles is the layout [UnitFiles].
 type unitFiles struct {
-	p    *Partial
-	ours bool // files of these names are from a run that our journal is of
+	p *Partial
 
 	mu   sync.Mutex // guards open
 	open map[uint32]*os.File
 }
 
 func (d *unitFiles) begin() (there int64, err error) {
-	if !d.ours {
-		return 0, nil
-	}
-	err = eachUnitFile(d.p.root, d.p.cfg.Units(), func(fi fs.FileInfo) error {
-		there += fi.Size()
-		return nil
-	})
+	// Which of them are ours is not known yet; as a bound of what may be missing all of them will do.
+	err = eachUnitFile(d.p.root, d.p.cfg.Units(), func(fi fs.FileInfo) { there += fi.Size() })
 	return min(there, d.p.cfg.Size), err
 }
 
 func (d *unitFiles) reserve() error { return nil }
-func (d *unitFiles) cleanup() error { return removeUnitFiles(d.p.root, d.p.cfg.Units()) }
 
-func unitName(unit uint32) string { return strconv.FormatUint(uint64(unit), 10) + ".p2p" }
+const unitSuffix = ".p2p"
+
+func unitName(unit uint32) string { return strconv.FormatUint(uint64(unit), 10) + unitSuffix }
 
 func (d *unitFiles) writeAt(unit uint32, b []byte, off int64) error {
 	f, err := d.file(unit)
@@ -97,26 +92,51 @@ func (d *unitFiles) writeAt(unit uint32, b []byte, off int64) error {
 	return err
 }
 
-// file returns the open file of a unit, which it makes when the unit is begun.
+// file returns the open file of a unit, which it makes when the unit is begun. Only a file that the journal has as ours
+// is made anew; one that somebody else made is left alone.
 func (d *unitFiles) file(unit uint32) (*os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.open[unit]; f != nil {
 		return f, nil
 	}
-	how := os.O_RDWR | os.O_CREATE | os.O_EXCL
-	if d.ours {
-		how = os.O_RDWR | os.O_CREATE | os.O_TRUNC
+	if d.isMade(unit) {
+		if err := removeFile(d.p.root, unitName(unit)); err != nil {
+			return nil, err
+		}
 	}
-	f, err := d.p.root.OpenFile(unitName(unit), how, 0o666)
+	f, err := d.p.root.OpenFile(unitName(unit), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%s: %w; another download into this folder may be writing it",
 			filepath.Join(d.p.cfg.Dir, unitName(unit)), ErrExists)
 	} else if err != nil {
 		return nil, err
 	}
+	if err := d.setMade(unit); err != nil {
+		return nil, errors.Join(err, f.Close(), d.p.root.Remove(unitName(unit)))
+	}
 	d.open[unit] = f
 	return f, nil
+}
+
+func (d *unitFiles) isMade(unit uint32) bool {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	return d.p.made.Test(uint(unit))
+}
+
+// setMade notes in the journal that a file is ours. The note need not last: a file of which it was lost is left alone.
+func (d *unitFiles) setMade(unit uint32) error {
+	if d.isMade(unit) {
+		return nil
+	}
+	d.p.writing.Lock()
+	err := d.p.record(recordMade, bitset.New(uint(unit)+1).Set(uint(unit)))
+	d.p.writing.Unlock()
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	d.p.made.Set(uint(unit))
+	return err
 }
 
 func (d *unitFiles) finish(unit uint32) error {
@@ -141,6 +161,9 @@ func (d *unitFiles) sync(units *bitset.BitSet) error {
 }
 
 func (d *unitFiles) has(unit uint32, size int64) bool {
+	if !d.isMade(unit) {
+		return false
+	}
 	fi, err := d.p.root.Lstat(unitName(unit))
 	return err == nil && fi.Mode().IsRegular() && fi.Size() == size
 }
@@ -176,6 +199,15 @@ func (d *unitFiles) mergeOne(out *os.File, unit uint32) error {
 	return err
 }
 
+// cleanup removes the unit files that are ours: no other file is touched.
+func (d *unitFiles) cleanup() error {
+	var errs []error
+	for u, ok := d.p.made.NextSet(0); ok; u, ok = d.p.made.NextSet(u + 1) {
+		errs = append(errs, removeFile(d.p.root, unitName(uint32(u))))
+	}
+	return errors.Join(errs...)
+}
+
 func (d *unitFiles) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -188,7 +220,7 @@ func (d *unitFiles) close() error {
 }
 
 // eachUnitFile calls do for each unit file of a content of so many units, and for no other file.
-func eachUnitFile(root *os.Root, units uint32, do func(fs.FileInfo) error) error {
+func eachUnitFile(root *os.Root, units uint32, do func(fs.FileInfo)) error {
 	dir, err := root.Open(".")
 	if err != nil {
 		return err
@@ -197,17 +229,13 @@ func eachUnitFile(root *os.Root, units uint32, do func(fs.FileInfo) error) error
 	for {
 		entries, err := dir.ReadDir(256)
 		for _, e := range entries {
-			base, isUnit := strings.CutSuffix(e.Name(), ".p2p")
+			base, isUnit := strings.CutSuffix(e.Name(), unitSuffix)
 			n, err := strconv.ParseUint(base, 10, 32)
 			if !isUnit || err != nil || n >= uint64(units) || e.Name() != unitName(uint32(n)) || !e.Type().IsRegular() {
 				continue
 			}
-			fi, err := e.Info()
-			if err == nil {
-				err = do(fi)
-			}
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
+			if fi, err := e.Info(); err == nil {
+				do(fi)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -217,8 +245,4 @@ func eachUnitFile(root *os.Root, units uint32, do func(fs.FileInfo) error) error
 			return err
 		}
 	}
-}
-
-func removeUnitFiles(root *os.Root, units uint32) error {
-	return eachUnitFile(root, units, func(fi fs.FileInfo) error { return root.Remove(fi.Name()) })
 }

@@ -22,10 +22,11 @@ import (
 //
 // and then records of 13 bytes, only ever appended:
 //
-//	0     1  kind: 1 units are there
-//	1     4  first unit
-//	5     4  how many
-//	9     4  CRC-32C of the nine bytes before, begun with the header's CRC
+//	offset  size  field
+//	     0     1  kind: 1 units are there, 2 the files of units were made by us (layout 2)
+//	     1     4  first unit
+//	     5     4  how many
+//	     9     4  CRC-32C of the nine bytes before, begun with the header's CRC
 //
 // Numbers are big-endian. What follows the first record that does not check was torn by a crash, and counts for nothing.
 type journal struct {
@@ -48,8 +49,15 @@ const (
 	journalVersion = "01"
 	journalFixed   = 27
 	recordSize     = 13
-	recordUnits    = 1
 	maxJournalName = 4096
+)
+
+// recordKind says what a record tells of its units.
+type recordKind byte
+
+const (
+	recordThere recordKind = 1 // they are complete and synced
+	recordMade  recordKind = 2 // their files, which nobody else had made, are ours
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -73,18 +81,18 @@ func (j journal) append(b []byte) (out []byte, sum uint32) {
 	return binary.BigEndian.AppendUint32(b, sum), sum
 }
 
-// appendUnits writes the record that the units first to first+count-1 are there.
-func appendUnits(b []byte, sum, first, count uint32) []byte {
+// appendRecord writes a record of the units first to first+count-1.
+func appendRecord(b []byte, sum uint32, kind recordKind, first, count uint32) []byte {
 	start := len(b)
-	b = append(b, recordUnits)
+	b = append(b, byte(kind))
 	b = binary.BigEndian.AppendUint32(b, first)
 	b = binary.BigEndian.AppendUint32(b, count)
 	return binary.BigEndian.AppendUint32(b, crc32.Update(sum, castagnoli, b[start:]))
 }
 
-// replay reads a journal: its header, then each record of units. It returns how many bytes of r were whole. Memory does
+// replay reads a journal: its header, then each record. It returns how many bytes of r were whole. Memory does
 // not grow with what r holds or claims.
-func replay(r io.Reader, header func(journal) error, units func(first, count uint32)) (whole int64, err error) {
+func replay(r io.Reader, header func(journal) error, tell func(kind recordKind, first, count uint32)) (whole int64, err error) {
 	fixed := make([]byte, journalFixed)
 	if _, err := io.ReadFull(r, fixed); err != nil {
 		return 0, errTorn
@@ -122,11 +130,12 @@ func replay(r io.Reader, header func(journal) error, units func(first, count uin
 		if _, err := io.ReadFull(r, record); err != nil {
 			return whole, nil
 		}
+		kind := recordKind(record[0])
 		first, count := binary.BigEndian.Uint32(record[1:]), binary.BigEndian.Uint32(record[5:])
-		if !bytes.Equal(record, appendUnits(nil, sum, first, count)) {
+		if !bytes.Equal(record, appendRecord(nil, sum, kind, first, count)) {
 			return whole, nil
 		}
-		units(first, count)
+		tell(kind, first, count)
 		whole += recordSize
 	}
 }

@@ -72,8 +72,10 @@ type Partial struct {
 	mu   sync.Mutex     // guards have and news
 	have *bitset.BitSet // units that are complete
 	news *bitset.BitSet // those of them that the journal does not say yet
+	made *bitset.BitSet // units whose files are ours; only with UnitFiles
 
-	syncing sync.Mutex // held during Sync, so that records are written one at a time
+	writing sync.Mutex // held while records are written: guards log and failed
+	failed  error      // what made a sync fail: nothing is believed to be synced after it
 }
 
 // dataFiles is where the bytes of units lie: one for each [Layout].
@@ -102,6 +104,9 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	if cfg.Size < 1 || cfg.UnitSize < 1 || (cfg.Size-1)/cfg.UnitSize >= 1<<32-1 {
 		return nil, fmt.Errorf("a download of %d bytes in units of %d", cfg.Size, cfg.UnitSize)
 	}
+	if cfg.Layout == UnitFiles && strings.HasSuffix(cfg.Target, unitSuffix) {
+		return nil, fmt.Errorf("%s: %w as the name of a chunk file may be", filepath.Join(cfg.Dir, cfg.Target), ErrExists)
+	}
 	root, err := os.OpenRoot(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -123,13 +128,13 @@ func (p *Partial) open() error {
 	}
 	if fi, err := p.root.Lstat(p.dir); err != nil {
 		return err
-	} else if !fi.IsDir() {
-		return fmt.Errorf("%s: %w, and is no folder", filepath.Join(p.cfg.Dir, p.dir), ErrExists)
+	} else if !fi.IsDir() || !isOurs(fi) {
+		return fmt.Errorf("%s: %w, and is no folder of this user", filepath.Join(p.cfg.Dir, p.dir), ErrExists)
 	}
 	if err := p.takeLock(); err != nil {
 		return err
 	}
-	if p.cfg.Restart {
+	if p.cfg.Restart || p.wasPublished() {
 		if err := p.wipe(); err != nil {
 			return err
 		}
@@ -145,14 +150,28 @@ func (p *Partial) open() error {
 	if !fresh && p.dropWhatIsGone() {
 		fresh = true
 	}
+	// A journal that is not to be believed is replaced before the data file has its size again, by which it is believed.
+	if fresh {
+		if err := p.beginJournal(); err != nil {
+			return err
+		}
+	}
 	if err := p.data.reserve(); err != nil {
 		p.abandonIfEmpty()
 		return fmt.Errorf("reserve %d bytes for %s: %w", p.cfg.Size, p.TargetPath(), err)
 	}
-	if fresh {
-		return p.beginJournal()
-	}
 	return nil
+}
+
+// wasPublished says whether an earlier run gave the data its name, and was stopped before it removed its traces: then the
+// data is the user's file, and not ours to write to.
+func (p *Partial) wasPublished() bool {
+	data, err := p.root.Lstat(filepath.Join(p.dir, "data"))
+	if err != nil {
+		return false
+	}
+	target, err := p.root.Lstat(p.cfg.Target)
+	return err == nil && os.SameFile(data, target)
 }
 
 // openData opens what an earlier run left, and checks that the rest fits on the disk.
@@ -160,7 +179,7 @@ func (p *Partial) openData() error {
 	_, err := p.root.Lstat(filepath.Join(p.dir, "journal"))
 	resumed := err == nil
 	if p.cfg.Layout == UnitFiles {
-		p.data = &unitFiles{p: p, open: make(map[uint32]*os.File), ours: resumed}
+		p.data = &unitFiles{p: p, open: make(map[uint32]*os.File)}
 	} else {
 		p.data = &oneFile{p: p}
 	}
@@ -203,7 +222,9 @@ func (p *Partial) takeLock() error {
 		return err
 	}
 	p.lock = f
-	if err := lockFile(f); err != nil {
+	if err := lockFile(f); err != nil && !isLocked(err) {
+		return fmt.Errorf("lock %s: %w", filepath.Join(p.cfg.Dir, name), err)
+	} else if err != nil {
 		pid := make([]byte, 20)
 		n, _ := f.ReadAt(pid, 0)
 		return fmt.Errorf("%s: %w, number %s", p.TargetPath(), ErrLocked, strings.TrimSpace(string(pid[:n])))
@@ -224,16 +245,26 @@ func sameFile(f *os.File, fi os.FileInfo) bool {
 	return err == nil && os.SameFile(own, fi)
 }
 
-// wipe removes what earlier runs left. The lock is kept. Unit files are removed only if our journal is of such.
+// wipe removes what earlier runs left. The lock is kept. Unit files are removed only if the journal has them as ours.
 func (p *Partial) wipe() error {
 	if f, err := p.root.Open(filepath.Join(p.dir, "journal")); err == nil {
+		var units uint32
+		var removed error
 		_, err := replay(f, func(j journal) error {
 			if j.Layout != UnitFiles {
 				return nil
 			}
-			return removeUnitFiles(p.root, uint32((j.Size+j.UnitSize-1)/j.UnitSize))
-		}, func(_, _ uint32) {})
+			units = PartialConfig{Size: j.Size, UnitSize: j.UnitSize}.Units()
+			return nil
+		}, func(kind recordKind, first, count uint32) {
+			for u := first; kind == recordMade && u-first < count && u < units; u++ {
+				removed = errors.Join(removed, removeFile(p.root, unitName(u)))
+			}
+		})
 		f.Close()
+		if removed != nil {
+			return removed
+		}
 		if err != nil && !errors.Is(err, errTorn) && !errors.Is(err, ErrNewer) {
 			return err
 		}
@@ -249,7 +280,7 @@ func (p *Partial) wipe() error {
 // readJournal takes over what an earlier run left, and cuts off what a crash tore. A journal that proves nothing is fresh.
 func (p *Partial) readJournal() (fresh bool, err error) {
 	units := uint(p.cfg.Units())
-	p.have, p.news = bitset.New(units), bitset.New(units)
+	p.have, p.news, p.made = bitset.New(units), bitset.New(units), bitset.New(units)
 	p.log, err = p.root.OpenFile(filepath.Join(p.dir, "journal"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return false, err
@@ -261,9 +292,14 @@ func (p *Partial) readJournal() (fresh bool, err error) {
 			return fmt.Errorf("%w: %v, wanted %v", ErrMismatch, j, p.header())
 		}
 		return nil
-	}, func(first, count uint32) {
+	}, func(kind recordKind, first, count uint32) {
 		for u := uint64(first); u < min(uint64(first)+uint64(count), uint64(units)); u++ {
-			p.have.Set(uint(u))
+			switch kind {
+			case recordThere:
+				p.have.Set(uint(u))
+			case recordMade:
+				p.made.Set(uint(u))
+			}
 		}
 	})
 	switch {
@@ -295,6 +331,9 @@ func (p *Partial) beginJournal() error {
 		return err
 	}
 	if _, err := p.log.Seek(int64(len(b)), io.SeekStart); err != nil {
+		return err
+	}
+	if err := p.record(recordMade, p.made); err != nil { // those of the journal that this one replaces
 		return err
 	}
 	if err := p.log.Sync(); err != nil {
@@ -373,8 +412,15 @@ func (p *Partial) Mark(unit uint32) error {
 // Sync makes the units that have been marked last: first their data, then the journal that says so. After an error they
 // count as not there for the next run.
 func (p *Partial) Sync() error {
-	p.syncing.Lock()
-	defer p.syncing.Unlock()
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if p.failed == nil {
+		p.failed = p.sync()
+	}
+	return p.failed
+}
+
+func (p *Partial) sync() error {
 	p.mu.Lock()
 	news := p.news
 	p.news = bitset.New(news.Len())
@@ -385,20 +431,28 @@ func (p *Partial) Sync() error {
 	if err := p.data.sync(news); err != nil {
 		return fmt.Errorf("sync %s: %w", p.TargetPath(), err)
 	}
-	var b []byte
-	for u, ok := news.NextSet(0); ok; {
-		end, more := news.NextClear(u)
-		if !more {
-			end = news.Len()
-		}
-		b = appendUnits(b, p.sum, uint32(u), uint32(end-u))
-		u, ok = news.NextSet(end)
-	}
-	if _, err := p.log.Write(b); err != nil {
-		return fmt.Errorf("write journal of %s: %w", p.TargetPath(), err)
+	if err := p.record(recordThere, news); err != nil {
+		return err
 	}
 	if err := dataSync(p.log); err != nil {
 		return fmt.Errorf("sync journal of %s: %w", p.TargetPath(), err)
+	}
+	return nil
+}
+
+// record appends records of units to the journal: one for each run of them.
+func (p *Partial) record(kind recordKind, units *bitset.BitSet) error {
+	var b []byte
+	for u, ok := units.NextSet(0); ok; {
+		end, more := units.NextClear(u)
+		if !more {
+			end = units.Len()
+		}
+		b = appendRecord(b, p.sum, kind, uint32(u), uint32(end-u))
+		u, ok = units.NextSet(end)
+	}
+	if _, err := p.log.Write(b); err != nil {
+		return fmt.Errorf("write journal of %s: %w", p.TargetPath(), err)
 	}
 	return nil
 }
@@ -489,15 +543,31 @@ func (p *Partial) linkNew(data string) error {
 		return err
 	}
 	f.Close()
-	return p.root.Rename(data, p.cfg.Target)
+	if err := p.root.Rename(data, p.cfg.Target); err != nil {
+		return errors.Join(err, p.root.Remove(p.cfg.Target))
+	}
+	return nil
 }
 
 // remove takes away all traces but the target, and closes the download.
 func (p *Partial) remove() error {
-	err := errors.Join(p.data.cleanup(), p.data.close())
-	p.data = nil
-	// The lock is still held: nobody can begin in the folder while it goes.
-	return errors.Join(err, p.root.RemoveAll(p.dir), p.Close())
+	err := errors.Join(p.data.cleanup(), p.data.close(), p.log.Close())
+	p.data, p.log = nil, nil
+	// The lock's name goes last: until then nobody can begin in the folder, and who has opened the lock before sees, when he
+	// gets it, that it has no name any more. A folder that another has begun to use after that is not empty, and stays.
+	for _, name := range []string{"journal", "data", "lock"} {
+		err = errors.Join(err, removeFile(p.root, filepath.Join(p.dir, name)))
+	}
+	_ = p.root.Remove(p.dir)
+	return errors.Join(err, p.Close())
+}
+
+// removeFile removes a file, if it is there.
+func removeFile(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Close ends the work on a download, which can be resumed. What was not synced is not in the journal. To close twice

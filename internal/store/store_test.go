@@ -270,6 +270,94 @@ func TestUnitFilesOfSomebodyElseAreNotTouched(t *testing.T) {
 	}
 }
 
+// A second try finds a journal of its own, and still none that has the other's file as ours.
+func TestASecondTryDoesNotTouchThemEither(t *testing.T) {
+	a := config(t.TempDir())
+	a.Layout = UnitFiles
+	pa := open(t, a)
+	pa.fill(t, 0)
+	if err := pa.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	pa.Close()
+	b := a
+	b.Target, b.Key = "other", "classic:other"
+	for range 2 {
+		pb := open(t, b)
+		if err := pb.WriteAt(0, []byte("b's"), 0); !errors.Is(err, ErrExists) {
+			t.Fatalf("got %v, want ErrExists", err)
+		}
+		if pb.Have(0) {
+			t.Fatal("takes the other's chunk for its own")
+		}
+		pb.Close()
+	}
+	b.Restart = true
+	open(t, b).Close()
+	pa = open(t, a)
+	wantUnits(t, pa, 0)
+	pa.fill(t, 1, 2, 3)
+	if err := finish(t, pa, false); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, filepath.Join(a.Dir, "file"))
+}
+
+func TestATargetThatIsNamedLikeAChunkFileIsRefused(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Layout, cfg.Target = UnitFiles, "0.p2p"
+	if _, err := OpenPartial(cfg); !errors.Is(err, ErrExists) {
+		t.Errorf("got %v, want ErrExists", err)
+	}
+}
+
+// After a sync that failed nothing counts as synced, even if a later one would succeed: the kernel forgets what it could
+// not write.
+func TestAFailedSyncIsNeverForgotten(t *testing.T) {
+	cfg := config(t.TempDir())
+	p := open(t, cfg)
+	p.fill(t, 0)
+	one := p.data.(*oneFile)
+	good := one.f
+	bad, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad.Close()
+	one.f = bad
+	if err := p.Sync(); err == nil {
+		t.Fatal("a sync of a closed file succeeds")
+	}
+	one.f = good
+	p.fill(t, 1)
+	if err := p.Sync(); err == nil {
+		t.Error("the next sync succeeds")
+	}
+	p.Close()
+	wantUnits(t, open(t, cfg))
+}
+
+// A run that was stopped between giving the file its name and removing its traces: the file is the user's from then on.
+func TestAfterAStopInPublishTheFileIsTheUsers(t *testing.T) {
+	cfg := config(t.TempDir())
+	target := filepath.Join(cfg.Dir, "file")
+	p := open(t, cfg)
+	p.fill(t, 0, 1, 2, 3)
+	if err := errors.Join(p.Sync(), p.Assemble(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(cfg.Dir, PartialDir(cfg.Key), "data"), target); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	p = open(t, cfg)
+	wantUnits(t, p)
+	if err := p.WriteAt(0, []byte("other"), 0); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, target) // untouched, although the new run writes
+}
+
 func TestDataThatWasTakenAwayIsNotBelieved(t *testing.T) {
 	eachLayout(t, func(t *testing.T, cfg PartialConfig) {
 		p := open(t, cfg)
@@ -285,7 +373,7 @@ func TestDataThatWasTakenAwayIsNotBelieved(t *testing.T) {
 		if err := os.Remove(victim); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // nor by the run after that, which finds a data file again
+		for range 3 { // nor by the runs after that, which find a data file again
 			p = open(t, cfg)
 			if p.Have(0) {
 				t.Fatal("a unit without bytes counts as there")
@@ -393,7 +481,7 @@ func TestAJournalOfALaterVersionIsLeftAlone(t *testing.T) {
 
 func TestJournalGoldenBytes(t *testing.T) {
 	b, sum := journal{Layout: OneFile, UnitSize: 32_000_000, Size: 64_000_001, Name: "classic:a"}.append(nil)
-	b = appendUnits(b, sum, 1, 2)
+	b = appendRecord(b, sum, recordThere, 1, 2)
 	want := "73686f616c6a3031" + "01" + "0000000001e84800" + "0000000003d09001" + "0009" + "636c61737369633a61" + "91a080cc" +
 		"01" + "00000001" + "00000002" + "48e75aae"
 	if got := hex.EncodeToString(b); got != want {
@@ -403,14 +491,14 @@ func TestJournalGoldenBytes(t *testing.T) {
 
 func FuzzReplay(f *testing.F) {
 	b, sum := journal{Layout: OneFile, UnitSize: 10, Size: 95, Name: "n"}.append(nil)
-	f.Add(appendUnits(b, sum, 3, 4))
+	f.Add(appendRecord(b, sum, recordThere, 3, 4))
 	f.Add([]byte("shoalj02"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		again := []byte(nil)
 		var sum uint32
 		whole, err := replay(bytes.NewReader(b),
 			func(j journal) error { again, sum = j.append(nil); return nil },
-			func(first, count uint32) { again = appendUnits(again, sum, first, count) })
+			func(kind recordKind, first, count uint32) { again = appendRecord(again, sum, kind, first, count) })
 		if err == nil && !bytes.Equal(again, b[:whole]) {
 			t.Fatalf("%x was read as what is written %x", b[:whole], again)
 		}

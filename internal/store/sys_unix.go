@@ -14,6 +14,15 @@ import (
 // lockFile takes a lock that lasts until f is closed, or fails at once when another process has it.
 func lockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
 
+// isLocked says whether lockFile failed because another has the lock.
+func isLocked(err error) bool { return errors.Is(err, unix.EWOULDBLOCK) }
+
+// isOurs says whether a file belongs to this user.
+func isOurs(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return !ok || int(st.Uid) == os.Geteuid()
+}
+
 // freeSpace returns how many bytes an ordinary user can still write below dir.
 func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 
@@ -13,6 +14,12 @@ func lockFile(f *os.File) error {
 	const how = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	return windows.LockFileEx(windows.Handle(f.Fd()), how, 0, 1, 0, &windows.Overlapped{OffsetHigh: 1})
 }
+
+// isLocked says whether lockFile failed because another has the lock.
+func isLocked(err error) bool { return errors.Is(err, windows.ERROR_LOCK_VIOLATION) }
+
+// isOurs is not asked here: what a user may write is decided by lists that the system keeps.
+func isOurs(fs.FileInfo) bool { return true }
 
 // freeSpace returns how many bytes this user can still write below dir.
 func freeSpace(dir string) (int64, error) {

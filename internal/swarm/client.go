@@ -89,8 +89,9 @@ func (c *Client) Run(ctx context.Context, report func(Event)) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if first && errors.Is(err, ErrClosed) && len(c.known) == 0 && time.Since(since) < settle {
-			return err
+		if first && len(c.known) == 0 && time.Since(since) < settle {
+			// A server that refuses us closes; if it had not read our add by then, that looks like a reset.
+			return fmt.Errorf("%w: %w", ErrClosed, err)
 		}
 		if time.Since(since) > maxRetry {
 			wait = minRetry

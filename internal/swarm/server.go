@@ -41,6 +41,7 @@ const (
 	RefusedTooMany  = "too many"      // more connections from one address than MaxPerAddress
 	RefusedNotIPv4  = "not IPv4"      // the classic protocol cannot name it
 	RefusedTrailing = "trailing data" // bytes behind a remove
+	RefusedCut      = "cut message"   // the connection ended in the middle of a message
 )
 
 // ServerConfig says how a [Server] works. The zero value of each field means the default.
@@ -248,6 +249,8 @@ func readMember(c net.Conn, mayBeSilent bool) (m classic.Member, reason string, 
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return m, RefusedSilent, errors.New("no whole message in time")
+	case errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
+		return m, RefusedCut, err
 	case err != nil:
 		return m, "", err
 	}

@@ -1,6 +1,9 @@
 package swarm
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // tune sets a connection's socket so that a peer which vanished is missed in time, and messages leave at once.
 func tune(conn net.Conn, keepAlive net.KeepAliveConfig) {
@@ -11,5 +14,5 @@ func tune(conn net.Conn, keepAlive net.KeepAliveConfig) {
 	// What fails here the connection's next read or write will report.
 	_ = tcp.SetNoDelay(true)
 	_ = tcp.SetKeepAliveConfig(keepAlive)
-	setUserTimeout(tcp, keepAlive.Idle+keepAlive.Interval*3)
+	setUserTimeout(tcp, keepAlive.Idle+keepAlive.Interval*time.Duration(keepAlive.Count))
 }

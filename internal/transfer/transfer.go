@@ -44,8 +44,9 @@ type Config struct {
 	UnitSize int64  // bytes in each but the last
 	Size     int64  // bytes in all
 	Store    Store
+	Sources  []Source // those that are known from the start, among whom the units are divided equally
 	// Blame says whether an error of a source means that it must not be asked again.
-	Blame func(error) bool
+	Blame func(Source, error) bool
 	Log   *slog.Logger
 }
 
@@ -117,7 +118,7 @@ const (
 // Progress returns the transfer as it was a moment ago.
 func (t *Transfer) Progress() Progress { return *t.progress.Load() }
 
-// Add brings in a source. One that is known already is tried again now, unless it is banned.
+// Add brings in a source. One that is known already is tried again now, unless it broke a rule.
 func (t *Transfer) Add(ctx context.Context, src Source) { t.post(ctx, eventAdd{src}) }
 
 func (t *Transfer) post(ctx context.Context, e event) bool {
@@ -141,6 +142,9 @@ func (t *Transfer) Run(ctx context.Context) error {
 		}),
 		byName: make(map[string]*source),
 		dirty:  make(chan struct{}, 1),
+	}
+	for _, src := range t.cfg.Sources {
+		_ = eventAdd{src}.apply(l)
 	}
 	var keeper sync.WaitGroup
 	keeper.Go(l.keepJournal)
@@ -178,6 +182,7 @@ type source struct {
 	in      bool // takes part in the schedule
 	stop    context.CancelFunc
 	strikes int
+	blamed  bool // it broke a rule
 	retry   time.Time
 	err     error
 	size    int64 // bytes of the unit that it is at, 0 when it is at none
@@ -264,6 +269,9 @@ func (l *loop) fetch(ctx context.Context, s *source, first, last uint32) {
 		}
 		return l.receive(ctx, s, buf, unit, size, body)
 	})
+	if ctx.Err() != nil {
+		err = ctx.Err() // it was told to stop: how it did that says nothing of it
+	}
 	// The loop may have ended already, and nobody reads the inbox then: l.ctx has ended too.
 	l.t.post(l.ctx, eventStopped{s, err})
 }
@@ -324,8 +332,8 @@ func (l *loop) keepJournal() {
 func (e eventAdd) apply(l *loop) error {
 	s := l.byName[e.src.String()]
 	if s != nil {
-		if s.state == Waiting {
-			s.strikes, s.retry = 0, time.Time{}
+		if !s.blamed && (s.state == Waiting || s.state == Banned) {
+			s.state, s.strikes, s.retry = Waiting, 0, time.Time{}
 		}
 		l.readmit(time.Now())
 		return nil
@@ -394,8 +402,8 @@ func (e eventStopped) apply(l *loop) error {
 	s.in = false
 	l.active--
 	switch {
-	case errors.As(e.err, &wrong), l.t.cfg.Blame != nil && l.t.cfg.Blame(e.err):
-		s.state = Banned
+	case errors.As(e.err, &wrong), l.t.cfg.Blame != nil && l.t.cfg.Blame(s.Source, e.err):
+		s.state, s.blamed = Banned, true
 		l.t.cfg.Log.Warn("source banned", "source", s, "err", e.err)
 	case s.strikes >= maxStrikes && l.active > 0:
 		s.state = Banned

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -90,6 +91,7 @@ type fake struct {
 	short   bool  // announces units that are one byte short
 	mu      sync.Mutex
 	fetches int
+	asked   [2]uint32 // the first range
 	sent    int64
 }
 
@@ -97,7 +99,9 @@ func (f *fake) String() string { return f.name }
 
 func (f *fake) Fetch(ctx context.Context, first, last uint32, recv func(uint32, int64, io.Reader) error) error {
 	f.mu.Lock()
-	f.fetches++
+	if f.fetches++; f.fetches == 1 {
+		f.asked = [2]uint32{first, last}
+	}
 	f.mu.Unlock()
 	all := content()
 	for u := first; u <= last; u++ {
@@ -131,7 +135,7 @@ func (s *slowReader) Read(b []byte) (int, error) {
 	select {
 	case <-time.After(time.Duration(n) * time.Second / time.Duration(s.f.rate)):
 	case <-s.ctx.Done():
-		return 0, s.ctx.Err()
+		return 0, errDied // what a closed connection says
 	}
 	return n, err
 }
@@ -139,11 +143,11 @@ func (s *slowReader) Read(b []byte) (int, error) {
 // run runs a transfer from some sources to its end, in fake time.
 func run(t *testing.T, m *memory, sources ...*fake) (tr *Transfer, took time.Duration, err error) {
 	t.Helper()
-	tr = New(Config{Units: units, UnitSize: unitSize, Size: size, Store: m, Blame: func(err error) bool { return false }})
+	tr = New(Config{Units: units, UnitSize: unitSize, Size: size, Store: m, Blame: func(Source, error) bool { return false }})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	for _, f := range sources {
-		tr.Add(ctx, f)
+		tr.cfg.Sources = append(tr.cfg.Sources, f)
 	}
 	start := time.Now()
 	err = tr.Run(ctx)
@@ -176,6 +180,9 @@ func TestSourcesShareTheWork(t *testing.T) {
 		if p.Done != size || p.Fetched != size || len(p.Sources) != 3 {
 			t.Errorf("progress %+v", p)
 		}
+		if got := [][2]uint32{a.asked, b.asked, c.asked}; !slices.Equal(got, [][2]uint32{{0, 2}, {3, 4}, {5, 6}}) {
+			t.Errorf("they were first asked for %v: not for equal shares", got)
+		}
 	})
 }
 
@@ -194,10 +201,15 @@ func TestASourceThatDiesLosesItsRestToTheOthers(t *testing.T) {
 func TestASlowSourceDoesNotHoldUpTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
-		_, took, err := run(t, m, &fake{name: "slow", rate: 100}, &fake{name: "quick", rate: 1 << 20})
+		tr, took, err := run(t, m, &fake{name: "slow", rate: 100}, &fake{name: "quick", rate: 1 << 20})
 		wantAll(t, m, err)
 		if took > 40*time.Second {
 			t.Errorf("took %v, the quick one alone takes 18 s", took)
+		}
+		for _, s := range tr.Progress().Sources {
+			if s.Err != nil {
+				t.Errorf("%s was told to stop, and that counts as its failure: %v", s.Name, s.Err)
+			}
 		}
 	})
 }
