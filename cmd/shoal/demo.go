@@ -64,6 +64,7 @@ func runDemo(ctx context.Context, e *env, o demoOptions, file string) error {
 	began := time.Now()
 	r, err := d.Run(ctx)
 	stop()
+	e.screen.close() // what goes to standard output would be drawn over
 	if err != nil {
 		return err
 	}

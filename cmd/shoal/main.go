@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -45,9 +46,13 @@ type stopError struct {
 func (e *stopError) Unwrap() []error { return []error{e.signalError, e.err} }
 
 func main() {
-	ctx, stop := withSignals(context.Background())
-	defer stop()
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, stop := withSignals(context.Background(), func() {
+		if isTerminal(e.stderr) { // it has echoed ^C: bars are drawn from the first column
+			fmt.Fprint(e.stderr, "\r")
+		}
+	})
+	defer stop()
 	code := run(ctx, e, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -73,8 +78,9 @@ func run(ctx context.Context, e *env, args []string) int {
 	return report(e, err)
 }
 
-// withSignals returns a context that the first SIGINT or SIGTERM ends; the second ends the process at once.
-func withSignals(parent context.Context) (ctx context.Context, stop func()) {
+// withSignals returns a context that the first SIGINT or SIGTERM ends, after notice is called; the second ends the process
+// at once.
+func withSignals(parent context.Context, notice func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
@@ -86,6 +92,7 @@ func withSignals(parent context.Context) (ctx context.Context, stop func()) {
 				if !first {
 					os.Exit(exitOfSignal(s.(syscall.Signal)))
 				}
+				notice()
 				cancel(&signalError{s.(syscall.Signal)})
 			case <-done:
 				return

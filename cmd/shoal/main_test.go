@@ -203,7 +203,7 @@ func TestFlagsComeFromTheEnvironmentUnlessGiven(t *testing.T) {
 // The first signal ends the context, and nothing is left running.
 func TestASignalEndsTheContext(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreTopFunction("os/signal.loop"), goleak.IgnoreTopFunction("os/signal.signal_recv"))
-	ctx, stop := withSignals(context.Background())
+	ctx, stop := withSignals(context.Background(), func() {})
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -183,6 +183,7 @@ func printDone(e *env, name string, r *node.Result, took time.Duration) {
 		})
 		return
 	}
+	e.screen.close() // what goes to standard output would be drawn over
 	if !e.quiet {
 		switch {
 		case r.Already:

@@ -190,6 +190,7 @@ type source struct {
 
 	got     atomic.Int64 // bytes delivered, counted by its goroutine
 	counted int64        // of those: told to the schedule
+	shown   int64        // of those: in rate
 	rate    float64
 }
 
@@ -252,6 +253,7 @@ func (l *loop) obey(commands []schedule.Command) {
 			s.stop()
 			continue
 		}
+		s.shown = s.counted
 		var ctx context.Context
 		ctx, s.stop = context.WithCancel(l.ctx)
 		s.state = Delivering
@@ -430,19 +432,22 @@ func (l *loop) readmit(now time.Time) {
 }
 
 // count tells the schedule what a source has delivered since the last time.
-func (l *loop) count(s *source) (fresh int64) {
+func (l *loop) count(s *source) {
 	got := s.got.Load()
-	fresh = got - s.counted
+	l.shares.Received(s.id, got-s.counted, time.Since(l.start))
 	s.counted = got
-	l.shares.Received(s.id, fresh, time.Since(l.start))
-	return fresh
 }
 
 // measure updates the rates that are shown: means in which what is older than rateTime weighs little.
 func (l *loop) measure() {
 	for _, s := range l.sources {
 		if s.state == Delivering {
-			now := float64(l.count(s)) / tick.Seconds()
+			l.count(s)
+			now := float64(s.counted-s.shown) / tick.Seconds()
+			s.shown = s.counted
+			if s.rate == 0 {
+				s.rate = now
+			}
 			s.rate += (now - s.rate) * tick.Seconds() / rateTime.Seconds()
 		}
 	}
