@@ -2,7 +2,7 @@
 .PHONY: demo build test lint fuzz bench install
 
 demo: ## see a whole swarm work on this machine
-	@go run ./cmd/shoal demo
+	@CGO_ENABLED=0 go run ./cmd/shoal demo
 
 build: ## one static binary: bin/shoal
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/shoal ./cmd/shoal
@@ -20,5 +20,5 @@ fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 	@scripts/fuzz
 
 bench: ## the large measurements; see bench/README.md
-	go run ./bench/classic
-	go run ./bench/members
+	CGO_ENABLED=0 go run ./bench/classic
+	CGO_ENABLED=0 go run ./bench/members
