@@ -112,6 +112,11 @@ func explainUsage(err error) *failure {
 		strings.HasPrefix(err.Error(), "requires "):
 		// cobra has no types for these
 		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "shoal --help"}
+	case errors.Is(err, node.ErrEmpty), errors.Is(err, store.ErrNoFile), errors.Is(err, store.ErrShared), errors.Is(err, classic.ErrRange):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
+			Next: "name ordinary files that are not empty; shoal share --name gives a file another name",
+		}
 	case errors.Is(err, classic.ErrName):
 		return &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
@@ -297,7 +302,7 @@ func explainFiles(err error) *failure {
 		}
 	case errors.Is(err, syscall.EROFS):
 		return &failure{Code: "E-READONLY", Exit: exitPermission, What: oneLine(err.Error()), Next: "choose another place with  -o PATH"}
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return &failure{Code: "E-FILE-NOT-FOUND", Exit: exitNotFound, What: oneLine(err.Error()), Next: "check the path"}
 	}
 	return nil

@@ -126,17 +126,22 @@ func runGet(ctx context.Context, e *env, o getOptions, name string) error {
 	d := n.NewDownload(req)
 	began := time.Now()
 	// What is there is looked at first: a file that is complete needs no swarm.
-	if done, err := d.CheckTarget(ctx); err != nil {
+	done, err := d.CheckTarget(ctx)
+	if err != nil {
 		return noFolder(err, req.Dir)
-	} else if done != nil {
+	}
+	already := done != nil
+	if already {
 		printDone(e, name, done, 0)
 		if !o.stay {
 			return nil
 		}
 	}
 	return n.Run(ctx, func(ctx context.Context) error {
-		if err := fetch(ctx, e, d, name, began); err != nil {
-			return keptNote(err, d, name)
+		if !already {
+			if err := fetch(ctx, e, d, name, began); err != nil {
+				return keptNote(err, d, name)
+			}
 		}
 		if !o.stay {
 			return nil

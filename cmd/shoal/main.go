@@ -129,8 +129,8 @@ This version speaks the classic protocol, which is unencrypted and cannot verify
 		SilenceUsage:  true,
 
 		SuggestionsMinimumDistance: 2,
-		Args:          knownCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:                       knownCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return flagsFromEnvironment(cmd.Flags(), os.LookupEnv)
 		},

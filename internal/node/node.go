@@ -45,6 +45,9 @@ const (
 	RefusedAnswer  = "answer" // what a holder answered is against the protocol
 )
 
+// ErrEmpty is a file that the classic protocol cannot share.
+var ErrEmpty = errors.New("it is empty, and the classic protocol cannot share an empty file")
+
 // ServerError is a swarm server that cannot be reached, or does not let us in.
 type ServerError struct {
 	Server string
@@ -113,7 +116,7 @@ func (n *Node) Share(path, name string) (*store.Shared, error) {
 	switch {
 	case err != nil:
 	case s.Size == 0:
-		err = errors.New("it is empty, and the classic protocol cannot share an empty file")
+		err = ErrEmpty
 	default:
 		err = classic.CheckName(s.Name)
 	}

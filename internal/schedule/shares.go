@@ -54,6 +54,8 @@ type holder struct {
 	fresh    int64   // bytes since measured
 	measured time.Duration
 	asked    time.Duration // when its request began
+	heard    time.Duration // when it was last told of
+	total    int64         // bytes of its request
 
 	heir   *holder // gets current when this one has stopped
 	heirOf *holder
@@ -120,6 +122,8 @@ func (s *Shares) Received(id int, bytes int64, now time.Duration) {
 	}
 	h.got += bytes
 	h.fresh += bytes
+	h.total += bytes
+	h.heard = now
 	if dt := now - h.measured; dt >= sampleTime {
 		rate := float64(h.fresh) / dt.Seconds()
 		switch {
@@ -140,6 +144,9 @@ func (s *Shares) End(id int) {
 	}
 	h.at = false
 	s.missing--
+	if !h.known { // it delivered a unit in less time than a sample takes
+		h.rate, h.known = float64(h.total)/max(h.heard-h.asked, time.Millisecond).Seconds(), true
+	}
 }
 
 // Stopped says that the holder's request has ended, by itself or because it was told to, and that nothing more of it
@@ -184,7 +191,7 @@ func (s *Shares) Plan(now time.Duration) []Command {
 			s.supply(h, &out)
 		}
 		if len(h.share) > 0 {
-			h.busy, h.asked, h.measured, h.fresh = true, now, now, 0
+			h.busy, h.asked, h.measured, h.fresh, h.total = true, now, now, 0, 0
 			out = append(out, Command{Holder: h.id, First: h.share[0].first, Last: h.share[0].last})
 		}
 	}

@@ -138,6 +138,20 @@ func TestTheLastUnitIsTakenFromOneWhoWouldNeedClearlyLonger(t *testing.T) {
 	sc.mayNotBegin(2, 2)
 }
 
+// One that is done before its speed could be sampled is quick all the same.
+func TestAHolderIsQuickFromItsFirstUnitOn(t *testing.T) {
+	sc := begin(t, 2, 1, 2)
+	sc.plans("1:0-0 2:1-1")
+	sc.s.Begin(2, 1)
+	sc.delivers(1, time.Millisecond, 0)
+	sc.s.Stopped(1)
+	sc.now += 2 * time.Second
+	sc.s.Received(2, 1, sc.now)
+	sc.plans("!2")
+	sc.s.Stopped(2)
+	sc.plans("1:1-1")
+}
+
 func TestNobodyTakesWhatIsAsGoodAsDone(t *testing.T) {
 	sc := begin(t, 2, 1, 2)
 	sc.plans("1:0-0 2:1-1")

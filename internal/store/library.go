@@ -16,6 +16,7 @@ import (
 var (
 	ErrChanged = errors.New("the file has changed since it was shared")
 	ErrShared  = errors.New("a file of that name is shared already")
+	ErrNoFile  = errors.New("it is no ordinary file")
 )
 
 // Library is what this peer shares, by name. All methods may be called at once from any goroutine.
@@ -47,7 +48,7 @@ func (l *Library) Share(path, name string) (*Shared, error) {
 	if fi, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("share %s: it is no ordinary file", path)
+		return nil, fmt.Errorf("share %s: %w", path, ErrNoFile)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -55,7 +56,7 @@ func (l *Library) Share(path, name string) (*Shared, error) {
 	}
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("share %s: it is no ordinary file", path)
+		err = fmt.Errorf("share %s: %w", path, ErrNoFile)
 	}
 	if err != nil {
 		f.Close()

@@ -278,6 +278,18 @@ func (l *loop) fetch(ctx context.Context, s *source, first, last uint32) {
 	l.t.post(l.ctx, eventStopped{s, err})
 }
 
+// counter counts what is read through it, as it comes: a slow source is seen to deliver before a buffer is full.
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
 // errNotWanted ends a source's range at a unit that has been given to another.
 var errNotWanted = errors.New("unit no longer wanted of this source")
 
@@ -301,8 +313,9 @@ func (l *loop) receive(ctx context.Context, s *source, buf []byte, unit uint32, 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	in := &counter{body, &s.got}
 	for off := int64(0); off < size; {
-		n, err := io.ReadFull(body, buf[:min(int64(len(buf)), size-off)])
+		n, err := io.ReadFull(in, buf[:min(int64(len(buf)), size-off)])
 		if err != nil {
 			return err
 		}
@@ -310,7 +323,6 @@ func (l *loop) receive(ctx context.Context, s *source, buf []byte, unit uint32, 
 			return &storeError{err}
 		}
 		off += int64(n)
-		s.got.Add(int64(n))
 	}
 	if err := l.t.cfg.Store.Mark(unit); err != nil {
 		return &storeError{err}
