@@ -23,6 +23,8 @@ var ErrProtocol = errors.New("against the protocol")
 type Holder struct {
 	Addr netip.AddrPort
 	Name string
+	// Dial connects to Addr; nil: over TCP.
+	Dial func(ctx context.Context) (net.Conn, error)
 }
 
 func (h *Holder) String() string { return h.Addr.String() }
@@ -78,8 +80,12 @@ func (h *Holder) checkChunk(reply classic.Header, want uint32) (classic.ChunkRes
 
 // dial connects; the connection is closed when ctx ends, or by the returned function.
 func (h *Holder) dial(ctx context.Context) (conn net.Conn, hangUp func(), err error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	conn, err = d.DialContext(ctx, "tcp4", h.Addr.String())
+	if h.Dial != nil {
+		conn, err = h.Dial(ctx)
+	} else {
+		d := net.Dialer{Timeout: dialTimeout}
+		conn, err = d.DialContext(ctx, "tcp4", h.Addr.String())
+	}
 	if err != nil {
 		return nil, nil, err
 	}

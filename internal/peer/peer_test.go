@@ -120,7 +120,11 @@ func TestBeyondTheEndTheChunksThatExistAreSentAndThenTheConnectionCloses(t *test
 		d.says(classic.ChunkRequest{Name: "a", First: 0, Last: 1<<32 - 1})
 		d.hears(classic.ChunkResponse{Index: 0, Size: 7})
 		d.hearsBytes(b)
+		start := time.Now()
 		d.isClosed("")
+		if took := time.Since(start); took > 0 {
+			t.Errorf("closed after %v", took)
+		}
 	})
 }
 
@@ -341,6 +345,132 @@ func TestALiarIsKnownByItsAnswers(t *testing.T) {
 	})
 	if !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrProtocol) {
 		t.Errorf("half a chunk: %v", err)
+	}
+}
+
+// over returns a holder at the other end of an in-memory connection, and that end.
+func over(t *testing.T, behave func(conn net.Conn)) *Holder {
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	return &Holder{Name: "a", Dial: func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		all.Go(func() { defer theirs.Close(); behave(theirs) })
+		return ours, nil
+	}}
+}
+
+func hearRequest(conn net.Conn) { io.ReadFull(conn, make([]byte, classic.HeaderSize)) }
+
+func take(_ uint32, size int64, body io.Reader) error {
+	_, err := io.CopyN(io.Discard, body, size)
+	return err
+}
+
+// What a holder leaves undone has an end, and what it did is told from what it does slowly. Fake time.
+func TestAHolderThatDoesNotMoveIsStalled(t *testing.T) {
+	const size = 100 << 10
+	chunk := classic.ChunkResponse{Index: 0, Size: size}.Append(nil)
+	drip := func(conn net.Conn, every time.Duration) {
+		for range size >> 10 {
+			time.Sleep(every)
+			if _, err := conn.Write(make([]byte, 1<<10)); err != nil {
+				return
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		behave func(net.Conn)
+		within time.Duration // 0: it delivers
+	}{
+		"never reads":            {func(conn net.Conn) { time.Sleep(time.Hour) }, HeaderTimeout},
+		"never answers":          {func(conn net.Conn) { hearRequest(conn); time.Sleep(time.Hour) }, HeaderTimeout},
+		"half a header":          {func(conn net.Conn) { hearRequest(conn); conn.Write(chunk[:9]); time.Sleep(time.Hour) }, HeaderTimeout},
+		"a header and no chunk":  {func(conn net.Conn) { hearRequest(conn); conn.Write(chunk); time.Sleep(time.Hour) }, StallTimeout},
+		"a kilobyte in five":     {func(conn net.Conn) { hearRequest(conn); conn.Write(chunk); drip(conn, 5*time.Second) }, minTime + 5*time.Second},
+		"two kilobytes a second": {func(conn net.Conn) { hearRequest(conn); conn.Write(chunk); drip(conn, time.Second/2) }, 0},
+		"late, and then at once": {func(conn net.Conn) { hearRequest(conn); time.Sleep(9 * time.Second); conn.Write(chunk); drip(conn, 0) }, 0},
+		"slow header, slow chunk": {func(conn net.Conn) {
+			hearRequest(conn)
+			time.Sleep(5 * time.Second)
+			conn.Write(chunk)
+			time.Sleep(9 * time.Second)
+			drip(conn, 0)
+		}, 0},
+		"a byte of a header a sec": {func(conn net.Conn) {
+			hearRequest(conn)
+			for _, b := range chunk {
+				conn.Write([]byte{b})
+				time.Sleep(time.Second)
+			}
+		}, HeaderTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				err := over(t, c.behave).Fetch(t.Context(), 0, 0, take)
+				took := time.Since(start)
+				if c.within == 0 && err != nil {
+					t.Errorf("after %v: %v", took, err)
+				}
+				if c.within > 0 && (err == nil || took > c.within) {
+					t.Errorf("after %v: %v; want an end within %v", took, err, c.within)
+				}
+			})
+		})
+	}
+}
+
+func TestAFetchEndsWhenItIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		start := time.Now()
+		err := over(t, func(conn net.Conn) { hearRequest(conn); time.Sleep(5 * time.Second) }).Fetch(ctx, 0, 0, take)
+		if took := time.Since(start); err == nil || took > time.Second {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
+
+func TestServingEndsWhenItIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		start := time.Now()
+		Serve(ctx, ours, ServeConfig{Book: offence.NewBook(slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler)})
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("ended after %v", took)
+		}
+	})
+}
+
+func TestAChunkThatIsTakenInPartEndsTheFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := over(t, func(conn net.Conn) {
+			hearRequest(conn)
+			conn.Write(classic.ChunkResponse{Index: 0, Size: 10}.Append(nil))
+			conn.Write(make([]byte, 10))
+		})
+		err := h.Fetch(t.Context(), 0, 0, func(uint32, int64, io.Reader) error { return nil })
+		if err == nil {
+			t.Error("nobody took the chunk, and that is no error")
+		}
+	})
+}
+
+func TestAnAnswerForAnotherFileIsALie(t *testing.T) {
+	for name, reply := range map[string]classic.Header{
+		"file response":  classic.FileResponse{Name: "b", Chunks: 3},
+		"chunk response": classic.ChunkResponse{Size: 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := over(t, func(conn net.Conn) { hearRequest(conn); conn.Write(reply.Append(nil)) })
+			if a, err := h.Ask(t.Context()); !errors.Is(err, ErrProtocol) {
+				t.Errorf("%s: %+v, %v", name, a, err)
+			}
+		})
 	}
 }
 

@@ -248,6 +248,62 @@ func TestASlowReaderDelaysNobody(t *testing.T) {
 	}
 }
 
+// Whose changes pile up is dropped by their number, however long its last write may take.
+func TestWhoIsTooFarBehindIsDropped(t *testing.T) {
+	s := NewServer(ServerConfig{})
+	c := &serverConn{member: s.registry.Join(addr(1)), busy: true}
+	s.conns[c] = struct{}{}
+	for n := range MaxBehind { // and its own entry
+		if _, tooSlow := s.withNews(nil, nil); len(tooSlow) > 0 {
+			t.Fatalf("dropped at %d changes", n)
+		}
+		s.registry.Join(addr(2 + n))
+	}
+	if _, tooSlow := s.withNews(nil, nil); len(tooSlow) != 1 {
+		t.Error("not dropped")
+	}
+	if _, tooSlow := s.withNews(nil, nil); len(tooSlow) != 0 {
+		t.Error("dropped twice")
+	}
+}
+
+// A server that ends every connection at once is not hammered.
+func TestAClientWaitsBeforeItComesBack(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	accepted := make(chan struct{}, 10_000)
+	go func() { // ends with ln
+		for n := 0; ; n++ {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if n == 0 { // tells of somebody, lest this count as a refusal
+				conn.Write([]byte{1, 127, 0, 0, 1, 0, 9})
+			}
+			io.ReadFull(conn, make([]byte, 7))
+			conn.Close()
+			accepted <- struct{}{}
+		}
+	}()
+	next, stop := events(t, ClientConfig{Server: ln.Addr().String(), Port: 7})
+	for lost := 0; lost < 3; {
+		if next() == "lost 0" {
+			lost++
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	// Three losses, with waits of at least 125, 250 and 500 ms: a client that does not wait is far ahead by then.
+	if n := len(accepted); n > 4 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func TestTooManyConnectionsFromOneAddressAreRefused(t *testing.T) {
 	s, addr := start(t, ServerConfig{MaxPerAddress: 2})
 	a, b := dial(t, addr), dial(t, addr)
