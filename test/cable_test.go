@@ -92,6 +92,7 @@ func (m machine) dial(addr string) net.Conn {
 // Without keep-alive the server would never know: a connection over which nothing is sent looks the same with and
 // without a cable. With something under way that is not acknowledged, keep-alive is silent, and another limit must do.
 func TestAMemberWhoseCableIsPulledIsRemovedAndTheOthersAreTold(t *testing.T) {
+	t.Parallel()
 	requireSpaces(t, syscall.CLONE_NEWNET, "ip", "nsenter", "sh")
 	for _, what := range []string{"in silence", "with news for it under way"} {
 		t.Run(what, func(t *testing.T) {

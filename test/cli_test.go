@@ -49,6 +49,7 @@ func TestADigestVerifiesADownload(t *testing.T) {
 }
 
 func TestAWrongDigestGivesNoFileAndKeepsTheDataForTheRightOne(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"", "--chunk-files"} {
 		t.Run("get "+layout, func(t *testing.T) {
 			t.Parallel()
@@ -215,6 +216,7 @@ func disk(t *testing.T, options string) string {
 }
 
 func TestAFullDiskIsSaidSo(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"", "--chunk-files"} {
 		t.Run("get "+layout, func(t *testing.T) {
 			t.Parallel()
@@ -283,6 +285,7 @@ func interactive(t *testing.T, s *swarm, answers ...string) *process {
 }
 
 func TestTheOriginalsQuestionsShareAndDownload(t *testing.T) {
+	t.Parallel()
 	for _, end := range []string{"Enter", "end of input"} {
 		t.Run("until "+end, func(t *testing.T) {
 			t.Parallel()
@@ -343,6 +346,7 @@ func TestAScriptMayFeedAllAnswersAtOnce(t *testing.T) {
 }
 
 func TestTheDemoProvesItselfAndCleansUp(t *testing.T) {
+	t.Parallel()
 	for _, given := range []bool{true, false} {
 		t.Run(fmt.Sprintf("file given: %v", given), func(t *testing.T) {
 			t.Parallel()

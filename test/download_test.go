@@ -13,6 +13,7 @@ import (
 )
 
 func TestAFileOfAnySizeComesFromAnyNumberOfSharers(t *testing.T) {
+	t.Parallel()
 	for _, sharers := range []int{1, 2, 4, 7} {
 		for _, size := range []int64{1, chunk - 1, chunk, chunk + 1, 200_000_003} {
 			t.Run(fmt.Sprintf("%d bytes from %d", size, sharers), func(t *testing.T) {
@@ -34,6 +35,28 @@ func TestAFileOfAnySizeComesFromAnyNumberOfSharers(t *testing.T) {
 					t.Errorf("told of %d sources, there are %d sharers", done.Sources, sharers)
 				}
 			})
+		}
+	}
+}
+
+func TestNeitherEndOfADownloadNeedsMuchMemory(t *testing.T) {
+	t.Parallel()
+	if raceEnabled {
+		t.Skip("left out: the race detector has memory of its own")
+	}
+	path := file(t, 200_000_003)
+	s := newSwarm(t)
+	sharer := s.share(path)
+	for range 6 {
+		s.share(path)
+	}
+	get := s.get(filepath.Base(path), t.TempDir())
+	ofGetter, ofSharer := get.mostMemory(), sharer.mostMemory()
+	get.succeeds()
+	sharer.kill()
+	for what, memory := range map[string]int64{"downloader": ofGetter(), "sharer": ofSharer()} {
+		if memory == 0 || memory > 64<<20 {
+			t.Errorf("the %s used %d bytes of memory, want at most 64 MiB", what, memory)
 		}
 	}
 }
@@ -151,6 +174,7 @@ func interrupted(t *testing.T, s *swarm, path, dir string, sig syscall.Signal, a
 }
 
 func TestAnEndedDownloadResumes(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT} {
 		for _, layout := range []string{"", "--chunk-files"} {
 			t.Run(strings.TrimSpace(sig.String()+" "+layout), func(t *testing.T) {
@@ -184,6 +208,7 @@ func TestAnEndedDownloadResumes(t *testing.T) {
 }
 
 func TestADownloadStoppedByItsUserSaysSoByItsExitCode(t *testing.T) {
+	t.Parallel()
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
@@ -198,6 +223,7 @@ func TestADownloadStoppedByItsUserSaysSoByItsExitCode(t *testing.T) {
 }
 
 func TestTwoFilesOfOneNameAreNeverMixed(t *testing.T) {
+	t.Parallel()
 	for what, sizes := range map[string][2]int64{
 		"other number of chunks": {chunk + 1, 2*chunk + 1},
 		"other last chunk":       {chunk + 1, chunk + 2},
@@ -232,6 +258,7 @@ func TestTwoFilesOfOneNameAreNeverMixed(t *testing.T) {
 }
 
 func TestResumeRefusesAnotherFileAndRestartTakesIt(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"", "--chunk-files"} {
 		t.Run("get "+layout, func(t *testing.T) {
 			t.Parallel()
@@ -367,6 +394,7 @@ func TestAFileThatIsThereAlreadyCanBeSharedAtOnce(t *testing.T) {
 }
 
 func TestAnyNameThatTheProtocolAllowsCanBeSharedAndFetched(t *testing.T) {
+	t.Parallel()
 	for what, name := range map[string]string{
 		"spaces":        " a b ",
 		"a dash first":  "-rf",

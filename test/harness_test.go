@@ -47,7 +47,7 @@ var suite string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
-		flag.Set("test.parallel", "10") // these tests wait more than they compute
+		flag.Set("test.parallel", "8") // these tests wait more than they compute
 	}
 	os.Exit(run(m))
 }

@@ -148,6 +148,7 @@ func besideALiar(t *testing.T, lie func(c net.Conn, first, size uint32), onlyLat
 }
 
 func TestADownloadSurvivesALiarBesideAnHonestHolder(t *testing.T) {
+	t.Parallel()
 	for what, lie := range lies {
 		for when, onlyLater := range map[string]bool{"from the start": false, "as a holder": true} {
 			t.Run(what+" "+when, func(t *testing.T) {
@@ -164,6 +165,7 @@ func TestAVeryQuickHolderTakesOverFromAVerySlowOne(t *testing.T) {
 }
 
 func TestADownloadSurvivesWhoAnswersTheQuestionForTheFileWrongly(t *testing.T) {
+	t.Parallel()
 	for what, lie := range map[string]func(c net.Conn){
 		"nothing, and closes":          func(net.Conn) {},
 		"nothing, and stays":           untilItHangsUp,
@@ -202,6 +204,7 @@ func claims(chunks uint32) func(net.Conn, []byte) bool {
 }
 
 func TestAClaimOfFourThousandMillionChunksAllocatesNothing(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []string{"", "--chunk-files"} {
 		t.Run("get "+layout, func(t *testing.T) {
 			t.Parallel()
@@ -224,6 +227,7 @@ func TestAClaimOfFourThousandMillionChunksAllocatesNothing(t *testing.T) {
 }
 
 func TestALiarWithAnotherNumberOfChunksIsAnotherFile(t *testing.T) {
+	t.Parallel()
 	for _, chunks := range []uint32{1, 3, 0xffffffff} {
 		t.Run(fmt.Sprintf("%d chunks", chunks), func(t *testing.T) {
 			t.Parallel()
@@ -352,6 +356,7 @@ func TestAConnectionCarriesAnyNumberOfRequests(t *testing.T) {
 }
 
 func TestAFileThatChangesWhileItIsServedEndsTheConnectionInMidChunk(t *testing.T) {
+	t.Parallel()
 	for what, change := range map[string]func(f *os.File) error{
 		"truncated":   func(f *os.File) error { return f.Truncate(chunk / 4) },
 		"emptied":     func(f *os.File) error { return f.Truncate(0) },
@@ -447,6 +452,7 @@ func TestTheServerClosesOnBadMessagesAndTellsNobody(t *testing.T) {
 }
 
 func TestAMemberThatBreaksARuleHasLeftTheSwarm(t *testing.T) {
+	t.Parallel()
 	for what, message := range map[string]func(self, other string) []byte{
 		"a second add":         func(self, _ string) []byte { return pair(1, self) },
 		"an add of another":    func(_, other string) []byte { return pair(1, other) },

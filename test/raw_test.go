@@ -312,6 +312,7 @@ func rawFetch(addr, name string, first, last uint32, to io.WriterAt) error {
 }
 
 func TestTheOriginalAndOursWorkTogetherInEveryRole(t *testing.T) {
+	t.Parallel()
 	for _, server := range []string{"our server", "original server"} {
 		for _, seeders := range []string{"our seeders", "original seeders"} {
 			for _, leecher := range []string{"our leecher", "original leecher"} {

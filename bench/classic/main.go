@@ -20,7 +20,8 @@
 // told in ballast.go: without that, the figures of a virtual machine say more of its host than of the copy. One pair that is not counted goes first. The figures are medians
 // of all pairs, ratios are medians of each pair's own ratio. Processor seconds are user and system time of the processes
 // on either side; what the kernel does in threads of its own, such as writing back to the disk, is not in them. The
-// machine should have nothing else to do: each pair waits for that, and what others used all the same is reported.
+// machine should have nothing else to do: each pair waits for that, and is measured again when others used the processors
+// for more than a quarter of what it used itself, whatever it came to. How many such pairs had to be taken is reported.
 package main
 
 import (
@@ -127,7 +128,7 @@ func measureIn(ctx context.Context, o options, shoal, dir string) error {
 	if err := makeFile(ctx, b.source, o.size); err != nil {
 		return err
 	}
-	ballast, err := newBallast(ctx, o.size*3/2)
+	ballast, err := newBallast(ctx, 3*o.size) // blocks of one size may be but half of it
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,13 @@ func tableRows(holders int, size int64, pairs []pair) string {
 	}
 	fmt.Fprintf(&out, "| %d | search before the start | %.2f | | | | | | |\n", holders,
 		spread(pairs, func(p pair) float64 { return p.search }).Median)
-	fmt.Fprintf(&out, "| %d | CPU s of others in a pair | %.2f | | | | | | |\n", holders,
+	disturbed := 0
+	for _, p := range pairs {
+		if p.disturbed() {
+			disturbed++
+		}
+	}
+	fmt.Fprintf(&out, "| %d | CPU s of others (disturbed pairs: %d of %d) | %.2f | | | | | | |\n", holders, disturbed, len(pairs),
 		spread(pairs, func(p pair) float64 { return p.others }).Median)
 	return out.String()
 }

@@ -204,7 +204,11 @@ func TestFlagsComeFromTheEnvironmentUnlessGiven(t *testing.T) {
 func TestASignalEndsTheContext(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreTopFunction("os/signal.loop"), goleak.IgnoreTopFunction("os/signal.signal_recv"))
 	ctx, stop := withSignals(context.Background(), func() {})
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	<-ctx.Done()
