@@ -142,7 +142,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			return fmt.Errorf("accept: %w", err)
 		default:
 			if c := s.admit(conn); c != nil {
-				running.Go(func() { s.serve(c) })
+				running.Go(func() { s.serve(c, &running) })
 			}
 		}
 	}
@@ -174,42 +174,23 @@ func (s *Server) admit(conn net.Conn) *serverConn {
 	return c
 }
 
-// serve reads what the peer says until its connection ends, and then takes it out of the swarm.
-func (s *Server) serve(c *serverConn) {
+// serve takes a peer's add. One that is in the swarm then waits in a goroutine of its own: the stack of this one has
+// grown in the meantime, and would stay so for as long as the peer takes part.
+func (s *Server) serve(c *serverConn, running *sync.WaitGroup) {
 	tune(c.Conn, s.cfg.KeepAlive)
-	reason, err := s.converse(c)
-	c.Close()
-	s.mu.Lock()
-	c.removed = true
-	wasMember := c.member != nil
-	if wasMember {
-		s.registry.Leave(c.member)
+	if reason, err := s.enter(c); err != nil {
+		s.end(c, reason, err)
+		return
 	}
-	delete(s.conns, c)
-	if s.perAddress[c.remote.Addr()]--; s.perAddress[c.remote.Addr()] == 0 {
-		delete(s.perAddress, c.remote.Addr())
-	}
-	s.mu.Unlock()
-	s.wakeTeller()
-	if reason != "" {
-		s.refused.Note(reason, c.remote.String(), err)
-	}
-	if wasMember {
-		how := "said remove"
-		if err != nil {
-			how = err.Error()
-		}
-		s.log.Info("peer left", "peer", c.member.own, "how", how)
-	}
+	running.Go(func() { s.stay(c) })
 }
 
-// converse is the whole conversation: an add, a silence as long as the peer takes part, a remove. It returns the reason
-// to refuse the peer, if it gave one.
-func (s *Server) converse(c *serverConn) (reason string, err error) {
+// enter reads a peer's add, and brings it into the swarm.
+func (s *Server) enter(c *serverConn) (reason string, err error) {
 	c.SetReadDeadline(time.Now().Add(MessageTimeout))
-	m, reason, err := readMember(c, false)
+	m, reason, err := readMember(c, make([]byte, classic.MemberSize), 0, nil)
 	switch {
-	case reason != "" || err != nil:
+	case err != nil:
 		return reason, err
 	case m.Mode != classic.Add:
 		return RefusedOrder, errors.New("remove before add")
@@ -222,35 +203,75 @@ func (s *Server) converse(c *serverConn) (reason string, err error) {
 	s.mu.Unlock()
 	s.wakeTeller()
 	s.log.Info("peer joined", "peer", m.Addr)
-
-	gone, reason, err := readMember(c, true)
-	switch {
-	case reason != "" || err != nil:
-		return reason, err
-	case gone.Mode != classic.Remove:
-		return RefusedOrder, fmt.Errorf("second add, of %v", gone.Addr)
-	case gone.Addr != m.Addr:
-		return RefusedOrder, fmt.Errorf("remove of %v by %v", gone.Addr, m.Addr)
-	}
-	return trailing(c)
+	return "", nil
 }
 
-// readMember reads one message. A peer that may be silent has as long as it likes for the first byte; the deadline
-// for what is left is set when that has come. An end between messages is no offence, and an error.
-func readMember(c net.Conn, mayBeSilent bool) (m classic.Member, reason string, err error) {
+// stay waits for as long as a member takes part. It does nothing else, to keep its stack small.
+func (s *Server) stay(c *serverConn) {
 	b := make([]byte, classic.MemberSize)
-	n, err := io.ReadAtLeast(c, b, 1)
-	if err == nil && n < len(b) {
-		if mayBeSilent {
-			c.SetReadDeadline(time.Now().Add(MessageTimeout))
+	n, err := c.Read(b)
+	s.leave(c, b, n, err)
+}
+
+// leave reads the rest of a member's last message, of which n bytes have come or which err has ended.
+func (s *Server) leave(c *serverConn, b []byte, n int, err error) {
+	c.SetReadDeadline(time.Now().Add(MessageTimeout))
+	own := c.member.own.addrPort()
+	gone, reason, err := readMember(c, b, n, err)
+	switch {
+	case err != nil:
+	case gone.Mode != classic.Remove:
+		reason, err = RefusedOrder, fmt.Errorf("second add, of %v", gone.Addr)
+	case gone.Addr != own:
+		reason, err = RefusedOrder, fmt.Errorf("remove of %v by %v", gone.Addr, own)
+	default:
+		reason, err = trailing(c)
+	}
+	s.end(c, reason, err)
+}
+
+// end closes a connection, and takes its peer out of the swarm. The reason, if there is one, is noted.
+func (s *Server) end(c *serverConn, reason string, err error) {
+	c.Close()
+	s.mu.Lock()
+	c.removed = true
+	if c.member != nil {
+		s.registry.Leave(c.member)
+	}
+	delete(s.conns, c)
+	if s.perAddress[c.remote.Addr()]--; s.perAddress[c.remote.Addr()] == 0 {
+		delete(s.perAddress, c.remote.Addr())
+	}
+	s.mu.Unlock()
+	s.wakeTeller()
+	if reason != "" {
+		s.refused.Note(reason, c.remote.String(), err)
+	}
+	if c.member != nil {
+		how := "said remove"
+		if err != nil {
+			how = err.Error()
 		}
-		_, err = io.ReadFull(c, b[n:])
+		s.log.Info("peer left", "peer", c.member.own, "how", how)
+	}
+}
+
+// readMember reads one message into b, of which n bytes have come already, or whose first read ended in err. The reason is
+// that for which the peer is to be refused: an end between messages is an error, and no offence.
+func readMember(c net.Conn, b []byte, n int, err error) (m classic.Member, reason string, _ error) {
+	if err == nil && n < len(b) {
+		var more int
+		more, err = io.ReadFull(c, b[n:])
+		n += more
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return m, RefusedSilent, errors.New("no whole message in time")
-	case errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
-		return m, RefusedCut, err
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		if n > 0 {
+			return m, RefusedCut, io.ErrUnexpectedEOF
+		}
+		return m, "", err
 	case err != nil:
 		return m, "", err
 	}
