@@ -122,7 +122,7 @@ func TestAMemberWhoseCableIsPulledIsRemovedAndTheOthersAreTold(t *testing.T) {
 				_, _ = c.Write(pair(1, fmt.Sprintf("127.0.0.1:%d", ownPort)))
 				return c
 			}
-			patient, patientMember := join("1h")
+			patient, patientMember := join("15s")
 			port, member := join("1s")
 			witness := enter(port, 6101)
 			told(t, witness, pair(1, member))
@@ -133,7 +133,7 @@ func TestAMemberWhoseCableIsPulledIsRemovedAndTheOthersAreTold(t *testing.T) {
 				told(t, witness, pair(1, "127.0.0.1:6102"))
 			}
 			told(t, witness, pair(0, member))
-			// It was this server's own patience that ended: another still names its member.
+			// It was this server's own patience that ended: one that has more still names its member.
 			told(t, enter(patient, 6103), pair(1, patientMember))
 
 			// The member comes back by itself when the cable does, and what it shares can be had again.

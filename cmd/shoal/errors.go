@@ -246,7 +246,7 @@ func explainTwo(two *node.TwoContentsError) *failure {
 			holders = append(holders, h.String())
 		}
 		if i == 0 {
-			for _, h := range holders {
+			for _, h := range holders[:min(len(holders), 3)] {
 				from = append(from, "--from "+h)
 			}
 		}
@@ -256,7 +256,7 @@ func explainTwo(two *node.TwoContentsError) *failure {
 		Code: "E-TWO-CONTENTS", Exit: exitAmbiguous,
 		What:  fmt.Sprintf("%s means %d different files in this swarm; nothing was downloaded", quote(two.Name), len(two.Contents)),
 		Cause: strings.Join(lines, "; "),
-		Next:  "choose by holder:  shoal get --classic " + cut(strings.Join(from, " "), 200) + " " + shellQuote(two.Name),
+		Next:  "choose by holder:  shoal get --classic " + strings.Join(from, " ") + " " + shellQuote(two.Name),
 	}
 }
 
@@ -333,8 +333,11 @@ func shellQuote(s string) string {
 	if plain {
 		return s
 	}
-	if strings.HasPrefix(s, "-") {
-		return "-- " + shellQuote("./" + s)[2:]
+	if rest, dash := strings.CutPrefix(s, "-"); dash {
+		if shellQuote("x"+rest) == "x"+rest {
+			return "-- " + s
+		}
+		return "-- '" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	if strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s) {
 		quoted := strconv.Quote(s)

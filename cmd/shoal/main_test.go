@@ -146,7 +146,7 @@ func TestEveryErrorHasItsCodeAndExitStatus(t *testing.T) {
 
 func TestShellQuoteIsWhatAShellReads(t *testing.T) {
 	for in, want := range map[string]string{
-		"a.img": "a.img", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$(x)": "'$(x)'", "-n": "-- -n", "a\x1b'": `$'a\x1b\''`,
+		"a.img": "a.img", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$(x)": "'$(x)'", "-n": "-- -n", "-a b": "-- '-a b'", "a\x1b'": `$'a\x1b\''`,
 	} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)

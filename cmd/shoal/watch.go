@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"shoal/internal/node"
@@ -64,10 +65,10 @@ type watcher struct {
 	e        *env
 	d        *node.Download
 	name     string
-	began    time.Time // when fetching began
-	started  bool      // the start was told
-	told     time.Time // when a line or object was printed last
-	toldPart int64     // tenths of the file at that time
+	began    atomic.Int64 // when fetching began, in Unix nanoseconds: the bar reads it too
+	started  bool         // the start was told
+	told     time.Time    // when a line or object was printed last
+	toldPart int64        // tenths of the file at that time
 	bad      map[string]transfer.State
 }
 
@@ -95,11 +96,12 @@ func (w *watcher) run(stop <-chan struct{}) {
 
 // tell prints what is due.
 func (w *watcher) tell(st node.Status) {
-	if st.Phase == node.Searching || w.e.quiet {
+	if st.Size == 0 || w.e.quiet {
 		return
 	}
 	if !w.started {
-		w.started, w.began, w.told = true, time.Now(), time.Now()
+		w.started, w.told = true, time.Now()
+		w.began.Store(w.told.UnixNano())
 		w.tellStart(st)
 	}
 	for _, s := range st.Transfer.Sources {
@@ -169,7 +171,8 @@ func (w *watcher) facts(st node.Status) string {
 
 // eta returns how long the rest will take, 0 if it is too soon to say.
 func (w *watcher) eta(st node.Status) time.Duration {
-	if w.began.IsZero() || time.Since(w.began) < etaAfter || st.Transfer.Rate < 1 {
+	began := w.began.Load()
+	if began == 0 || time.Since(time.Unix(0, began)) < etaAfter || st.Transfer.Rate < 1 {
 		return 0
 	}
 	return time.Duration(float64(st.Size-st.Transfer.Done) / st.Transfer.Rate * float64(time.Second))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -97,6 +98,8 @@ type Download struct {
 	status atomic.Pointer[Status]
 	tr     atomic.Pointer[transfer.Transfer]
 	hashed atomic.Int64
+
+	checked bool // the target has been looked at, before Run
 }
 
 // NewDownload makes a download that does nothing until it is run.
@@ -137,6 +140,7 @@ func (d *Download) CheckTarget(ctx context.Context) (*Result, error) {
 	if err := classic.CheckName(d.req.Name); err != nil {
 		return nil, err
 	}
+	d.checked = true
 	path := filepath.Join(d.req.Dir, d.req.Target)
 	fi, err := os.Lstat(path)
 	switch {
@@ -170,8 +174,10 @@ func (d *Download) count(n int64) { d.hashed.Add(n) }
 
 // Run finds the holders, fetches, checks and publishes. What it has fetched stays for the next run when it fails.
 func (d *Download) Run(ctx context.Context) (*Result, error) {
-	if done, err := d.CheckTarget(ctx); done != nil || err != nil {
-		return done, err
+	if !d.checked {
+		if done, err := d.CheckTarget(ctx); done != nil || err != nil {
+			return done, err
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := newSearch(d.n, d.req.Name, d.req.From)
@@ -233,7 +239,7 @@ func (d *Download) fetch(ctx context.Context, s *search, content *Content, parti
 		Units: content.Chunks, UnitSize: classic.ChunkSize, Size: content.Size(), Store: partial, Log: d.n.log,
 		Sources: d.newHolders(s, content),
 		Blame: func(src transfer.Source, err error) bool {
-			if !errors.Is(err, peer.ErrProtocol) {
+			if !errors.Is(err, peer.ErrProtocol) && !errors.Is(err, errOtherContent) {
 				return false
 			}
 			d.n.book.Note(RefusedAnswer, src.String(), err)
@@ -282,7 +288,7 @@ func (d *Download) newHolders(s *search, content *Content) (out []transfer.Sourc
 		case known.answer.Chunks == 0 || known.used:
 		case known.answer == content.Answer:
 			known.used = true
-			out = append(out, &peer.Holder{Addr: a, Name: d.req.Name})
+			out = append(out, &holder{Holder: peer.Holder{Addr: a, Name: d.req.Name}, content: content.Answer, asked: known.at})
 		default:
 			known.used = true
 			d.req.Note(fmt.Sprintf("%v shares another file of this name (%d bytes): not used", a, known.answer.Size()), nil)
@@ -290,6 +296,37 @@ func (d *Download) newHolders(s *search, content *Content) (out []transfer.Sourc
 	}
 	slices.SortFunc(out, func(a, b transfer.Source) int { return strings.Compare(a.String(), b.String()) })
 	return out
+}
+
+// errOtherContent is a holder that has another file now than when it was asked first.
+var errOtherContent = errors.New("it shares another file of this name now")
+
+// freshTime is how long what a holder answered is believed: it may be restarted with another file at any time.
+const freshTime = 2 * time.Second
+
+// holder is a source that makes sure, before each range, that it still has the content.
+type holder struct {
+	peer.Holder
+	content peer.Answer
+	asked   time.Time // when it last said so; zero after a failure
+}
+
+func (h *holder) Fetch(ctx context.Context, first, last uint32, recv func(uint32, int64, io.Reader) error) error {
+	if time.Since(h.asked) > freshTime {
+		answer, err := h.Ask(ctx)
+		if err != nil {
+			return err
+		}
+		if answer != h.content {
+			return fmt.Errorf("%w: %d bytes, it had %d", errOtherContent, answer.Size(), h.content.Size())
+		}
+	}
+	h.asked = time.Now()
+	err := h.Holder.Fetch(ctx, first, last, recv)
+	if err != nil {
+		h.asked = time.Time{}
+	}
+	return err
 }
 
 // finish makes the file of what was fetched, checks it, and gives it its name.

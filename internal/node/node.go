@@ -88,6 +88,7 @@ type Node struct {
 	self    atomic.Pointer[netip.AddrPort]
 	sent    atomic.Int64
 	serving atomic.Int64
+	changed sync.Map // names of shared files that have changed, and whose owner was told
 }
 
 // New makes a node that does nothing until it is run. Whoever makes one closes it.
@@ -291,6 +292,9 @@ func (n *Node) serveConfig() peer.ServeConfig {
 		Buffers: n.buffers, Book: n.book, Log: n.log,
 		Sent: func(_ string, bytes int) { n.sent.Add(int64(bytes)) },
 		Changed: func(name string, err error) {
+			if _, told := n.changed.LoadOrStore(name, true); told {
+				return // others may ask for it as often as they like
+			}
 			n.log.Error("shared file has changed, no longer served", "name", name, "err", err)
 			if n.cfg.Changed != nil {
 				n.cfg.Changed(name, err)
@@ -337,7 +341,10 @@ func (n *Node) Members() []netip.AddrPort {
 
 // Settled waits until the server has told nothing new for a while, at most until ctx ends. The protocol does not say when a
 // newcomer has been told everything.
+// A swarm whose members come and go all the time is not waited for longer than ten times that.
 func (n *Node) Settled(ctx context.Context, quiet time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, 10*quiet)
+	defer cancel()
 	for {
 		_, since, changed := n.members.watch()
 		select {
@@ -354,8 +361,9 @@ func (n *Node) Settled(ctx context.Context, quiet time.Duration) {
 type members struct {
 	mu      sync.Mutex // guards what follows
 	all     map[netip.AddrPort]struct{}
-	since   time.Time     // when all changed last
-	changed chan struct{} // closed when all changes
+	since   time.Time        // when all changed last
+	changed chan struct{}    // closed when all changes
+	sorted  []netip.AddrPort // all in order, nil after a change; never written to once it is handed out
 }
 
 func (m *members) add(a netip.AddrPort) { m.change(func() { m.all[a] = struct{}{} }) }
@@ -366,7 +374,7 @@ func (m *members) change(how func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	how()
-	m.since = time.Now()
+	m.since, m.sorted = time.Now(), nil
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -375,11 +383,13 @@ func (m *members) change(how func()) {
 func (m *members) watch() (all []netip.AddrPort, since time.Time, changed <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all = slices.SortedFunc(maps.Keys(m.all), netip.AddrPort.Compare)
+	if m.sorted == nil {
+		m.sorted = slices.SortedFunc(maps.Keys(m.all), netip.AddrPort.Compare)
+	}
 	if m.since.IsZero() {
 		m.since = time.Now()
 	}
-	return all, m.since, m.changed
+	return m.sorted, m.since, m.changed
 }
 
 // CheckAdvertise says whether an address can be announced: a server refuses one that is not the connection's own.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -204,6 +205,53 @@ func TestLoopbackAddressesFromElsewhereAreNotBelieved(t *testing.T) {
 	n.hear(swarm.Event{Kind: swarm.Came, Addr: netip.MustParseAddrPort("10.0.0.2:1")})
 	if got := n.Members(); len(got) != 1 || got[0].Addr().IsLoopback() {
 		t.Errorf("members %v", got)
+	}
+}
+
+// A holder that comes back with another file of that name is not asked for a chunk of it.
+func TestAHolderThatHasAnotherFileNowIsNotUsed(t *testing.T) {
+	server := swarmAt(t)
+	sharer(t, server, "f", "another")
+	n := New(Config{Server: server, Listen: "127.0.0.1:0"})
+	defer n.Close()
+	err := n.Run(t.Context(), func(ctx context.Context) error {
+		n.Settled(ctx, quietTime)
+		h := &holder{Holder: peer.Holder{Addr: n.Members()[0], Name: "f"}, content: peer.Answer{Chunks: 1, Last: 4}}
+		return h.Fetch(ctx, 0, 0, func(uint32, int64, io.Reader) error {
+			t.Error("it delivers")
+			return nil
+		})
+	})
+	if !errors.Is(err, errOtherContent) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Those who do not answer, asked long ago, keep nobody from those who were never asked.
+func TestWhoWasNeverAskedGoesFirst(t *testing.T) {
+	n := New(Config{})
+	defer n.Close()
+	s := newSearch(n, "f", nil)
+	at := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 9, byte(i >> 8), byte(i)}), 1)
+	}
+	for i := range 100 {
+		n.members.add(at(i))
+		s.asked[at(i)] = &asked{err: errors.New("silent"), at: time.Now().Add(-time.Hour), tries: 1}
+	}
+	n.members.add(at(200))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer s.wait()
+	defer cancel()
+	s.step(ctx, time.Nanosecond)
+	if s.asked[at(200)] == nil {
+		t.Error("the new one was not asked")
+	}
+	if s.asking > maxAsking {
+		t.Errorf("%d are asked at once", s.asking)
+	}
+	if s.everyoneAnswered(0) {
+		t.Error("not everyone has answered")
 	}
 }
 

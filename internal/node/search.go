@@ -21,8 +21,12 @@ const (
 	startTime = 500 * time.Millisecond
 	// giveUpTime is how long nothing new must have come from the server before a name counts as not there.
 	giveUpTime = time.Second
-	// askAgain is when a peer that did not have the file is asked again: it may be fetching it too.
-	askAgain = 5 * time.Second
+	// askAgain is when a peer that did not have the file is asked again, for it may be fetching it too; it doubles each time, up
+	// to askAgainMost.
+	askAgain     = 5 * time.Second
+	askAgainMost = 2 * time.Minute
+	// unrestTime is how long a swarm whose members come and go all the time may keep a search from its end.
+	unrestTime = 5 * time.Second
 )
 
 // NotFoundError is a name that nobody in the swarm shares.
@@ -63,6 +67,8 @@ type search struct {
 	answers chan answered
 	running sync.WaitGroup
 	first   time.Time // when the first holder answered
+	began   time.Time
+	seen    <-chan struct{} // the state of the swarm for which asked was pruned
 }
 
 // asked is what is known of one member.
@@ -71,6 +77,7 @@ type asked struct {
 	answer  peer.Answer
 	err     error
 	at      time.Time // when it answered
+	tries   int       // how often it was asked
 	used    bool      // what it has was taken notice of
 }
 
@@ -83,7 +90,7 @@ type answered struct {
 func newSearch(n *Node, name string, from []netip.AddrPort) *search {
 	return &search{
 		n: n, name: name, from: from,
-		asked: make(map[netip.AddrPort]*asked), answers: make(chan answered, maxAsking),
+		began: time.Now(), asked: make(map[netip.AddrPort]*asked), answers: make(chan answered, maxAsking),
 	}
 }
 
@@ -93,14 +100,20 @@ func (s *search) wait() { s.running.Wait() }
 // step asks whom it can, waits for one thing to happen, at most as long as given, and takes it in.
 func (s *search) step(ctx context.Context, most time.Duration) {
 	members, _, changed := s.n.members.watch()
-	for a, known := range s.asked { // who comes back is asked anew: it may have been restarted, with another file
-		if _, here := slices.BinarySearchFunc(members, a, netip.AddrPort.Compare); !here && !known.pending {
-			delete(s.asked, a)
+	if s.seen != changed { // who comes back is asked anew: it may have been restarted, with another file
+		s.seen = changed
+		for a, known := range s.asked {
+			if _, here := slices.BinarySearchFunc(members, a, netip.AddrPort.Compare); !here && !known.pending {
+				delete(s.asked, a)
+			}
 		}
 	}
-	for _, a := range members {
-		if s.asking < maxAsking && s.wanted(a) {
-			s.ask(ctx, a)
+	// Who was never asked goes first: those who do not answer must not keep us from those who would.
+	for _, again := range []bool{false, true} {
+		for _, a := range members {
+			if s.asking < maxAsking && (s.asked[a] != nil) == again && s.wanted(a) {
+				s.ask(ctx, a)
+			}
 		}
 	}
 	timer := time.NewTimer(most)
@@ -112,7 +125,7 @@ func (s *search) step(ctx context.Context, most time.Duration) {
 	case got := <-s.answers:
 		s.asking--
 		now := time.Now()
-		*s.asked[got.addr] = asked{answer: got.answer, err: got.err, at: now}
+		*s.asked[got.addr] = asked{answer: got.answer, err: got.err, at: now, tries: s.asked[got.addr].tries}
 		if got.answer.Chunks > 0 && s.first.IsZero() {
 			s.first = now
 		}
@@ -132,14 +145,15 @@ func (s *search) wanted(a netip.AddrPort) bool {
 	}
 	known := s.asked[a]
 	return known == nil || (!known.pending && known.answer.Chunks == 0 && !errors.Is(known.err, peer.ErrProtocol) &&
-		time.Since(known.at) > askAgain)
+		time.Since(known.at) > min(askAgain<<min(known.tries-1, 10), askAgainMost))
 }
 
 func (s *search) ask(ctx context.Context, a netip.AddrPort) {
 	if s.asked[a] == nil {
 		s.asked[a] = &asked{}
 	}
-	s.asked[a].pending = true
+	s.asked[a].pending = true // the answer of the last time stands until the next
+	s.asked[a].tries++
 	s.asking++
 	s.running.Go(func() {
 		answer, err := (&peer.Holder{Addr: a, Name: s.name}).Ask(ctx)
@@ -176,10 +190,13 @@ func (s *search) contents() []Content {
 // everyoneAnswered says whether all known members were asked, and answered, and no new ones came for that long.
 func (s *search) everyoneAnswered(quiet time.Duration) bool {
 	members, since, _ := s.n.members.watch()
-	if s.asking > 0 || time.Since(since) < quiet {
+	if time.Since(since) < quiet && time.Since(s.began) < unrestTime {
 		return false
 	}
-	return !slices.ContainsFunc(members, func(a netip.AddrPort) bool { return s.asked[a] == nil && s.wanted(a) })
+	return !slices.ContainsFunc(members, func(a netip.AddrPort) bool {
+		known := s.asked[a]
+		return known == nil && s.wanted(a) || known != nil && known.at.IsZero()
+	})
 }
 
 // decide returns the content to fetch, or none as long as it is too soon to say.

@@ -74,6 +74,8 @@ const (
 	clearlySooner = 2
 	// patience is added to that, so that nobody takes over what is as good as done.
 	patience = 1.0 // seconds
+	// hope is how long a holder that has delivered nothing yet is expected to need for a unit.
+	hope = 5.0 // seconds
 	// rates are measured over at least this long, and smoothed.
 	sampleTime = 250 * time.Millisecond
 	// benefit is how long nothing may come of a holder's first request before that counts as its rate.
@@ -231,10 +233,18 @@ func (s *Shares) supply(h *holder, out *[]Command) {
 		return
 	}
 	last := s.lastToFinish(h, func(v *holder) bool { return v.at && !v.stopping && v.heir == nil })
-	if last == nil || h.rate < 1 {
+	if last == nil {
 		return
 	}
-	if whole := float64(s.size(last.current)) / h.rate; s.timeLeft(last) > clearlySooner*whole+patience {
+	whole := float64(s.size(last.current)) / max(h.rate, 1)
+	if !h.known {
+		// It never had a chance to show how quick it is; it gets one if nobody is there who is known to be quicker.
+		if !last.known || slices.ContainsFunc(s.holders, func(v *holder) bool { return v.known && v.rate > clearlySooner*last.rate }) {
+			return
+		}
+		whole = hope
+	}
+	if s.timeLeft(last) > clearlySooner*whole+patience {
 		last.stopping, last.heir, h.heirOf = true, h, last
 		*out = append(*out, Command{Holder: last.id, Stop: true})
 	}

@@ -152,6 +152,17 @@ func TestAHolderIsQuickFromItsFirstUnitOn(t *testing.T) {
 	sc.plans("1:1-1")
 }
 
+func TestAHolderThatNeverHadAChanceGetsOneFromAVerySlowOne(t *testing.T) {
+	sc := begin(t, 1, 1, 2)
+	sc.plans("1:0-0")
+	sc.s.Begin(1, 0)
+	sc.now = 2 * time.Second
+	sc.s.Received(1, 1, sc.now)
+	sc.plans("!1")
+	sc.s.Stopped(1)
+	sc.plans("2:0-0")
+}
+
 func TestNobodyTakesWhatIsAsGoodAsDone(t *testing.T) {
 	sc := begin(t, 2, 1, 2)
 	sc.plans("1:0-0 2:1-1")

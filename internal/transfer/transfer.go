@@ -60,8 +60,6 @@ const (
 	// A source that failed is asked again after a wait that doubles from minRetry to maxRetry; a unit that it delivers resets that.
 	minRetry = 500 * time.Millisecond
 	maxRetry = 30 * time.Second
-	// maxStrikes is how often in a row a source may fail before it is given up, unless it is the last one.
-	maxStrikes = 8
 	// maxKnown bounds the sources of a transfer, whatever a server claims.
 	maxKnown = 4096
 	// rateTime is over about how long the rates that are shown are means.
@@ -112,7 +110,7 @@ const (
 	Idle       State = "idle"
 	Delivering State = "delivering"
 	Waiting    State = "waiting" // it failed, and is asked again later
-	Banned     State = "banned"  // it broke a rule, or failed too often
+	Banned     State = "banned"  // it broke a rule
 )
 
 // Progress returns the transfer as it was a moment ago.
@@ -419,9 +417,6 @@ func (e eventStopped) apply(l *loop) error {
 	case errors.As(e.err, &wrong), l.t.cfg.Blame != nil && l.t.cfg.Blame(s.Source, e.err):
 		s.state, s.blamed = Banned, true
 		l.t.cfg.Log.Warn("source banned", "source", s, "err", e.err)
-	case s.strikes >= maxStrikes && l.active > 0:
-		s.state = Banned
-		l.t.cfg.Log.Warn("source given up", "source", s, "err", e.err)
 	default:
 		s.state = Waiting
 		s.retry = time.Now().Add(min(minRetry<<min(s.strikes-1, 10), maxRetry))
