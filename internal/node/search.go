@@ -16,9 +16,9 @@ const (
 	// maxAsking is how many peers are asked at once.
 	maxAsking = 32
 	// quietTime is how long nothing new must have come from the server before all members count as known.
-	quietTime = 300 * time.Millisecond
+	quietTime = 150 * time.Millisecond
 	// startTime is how long after the first holder answered the others are waited for.
-	startTime = 500 * time.Millisecond
+	startTime = 300 * time.Millisecond
 	// giveUpTime is how long nothing new must have come from the server before a name counts as not there.
 	giveUpTime = time.Second
 	// askAgain is when a peer that did not have the file is asked again, for it may be fetching it too; it doubles each time, up
