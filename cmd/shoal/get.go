@@ -66,6 +66,9 @@ func (o *getOptions) request(name string) (node.Request, error) {
 	req := node.Request{
 		Name: name, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Patience: o.timeout, Layout: store.OneFile,
 	}
+	if o.output == "" || o.timeout < 0 {
+		return req, &usageError{"--output must not be empty, nor --timeout below 0"}
+	}
 	if o.chunkFiles {
 		req.Layout = store.UnitFiles
 	}

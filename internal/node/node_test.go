@@ -250,8 +250,30 @@ func TestWhoWasNeverAskedGoesFirst(t *testing.T) {
 	if s.asking > maxAsking {
 		t.Errorf("%d are asked at once", s.asking)
 	}
+}
+
+func TestASearchEndsWhenAllHaveAnsweredOnce(t *testing.T) {
+	n := New(Config{})
+	defer n.Close()
+	s := newSearch(n, "f", nil)
+	a, b := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.2:1")
+	n.members.add(a)
+	n.members.add(b)
+	s.asked[a] = &asked{at: time.Now(), tries: 1}
 	if s.everyoneAnswered(0) {
-		t.Error("not everyone has answered")
+		t.Error("one was not even asked")
+	}
+	s.asked[b] = &asked{pending: true, tries: 1}
+	if s.everyoneAnswered(0) {
+		t.Error("one has not answered")
+	}
+	s.asked[b] = &asked{pending: true, at: time.Now(), tries: 2}
+	if !s.everyoneAnswered(0) {
+		t.Error("all have answered; that one is asked again is no reason to wait")
+	}
+	s.began = time.Now().Add(-2 * unrestTime)
+	if !s.everyoneAnswered(time.Hour) {
+		t.Error("a swarm that is never quiet keeps the search from its end")
 	}
 }
 
