@@ -239,7 +239,7 @@ func (d *Download) fetch(ctx context.Context, s *search, content *Content, parti
 		Units: content.Chunks, UnitSize: classic.ChunkSize, Size: content.Size(), Store: partial, Log: d.n.log,
 		Sources: d.newHolders(s, content),
 		Blame: func(src transfer.Source, err error) bool {
-			if !errors.Is(err, peer.ErrProtocol) && !errors.Is(err, errOtherContent) {
+			if !errors.Is(err, peer.ErrProtocol) && !errors.Is(err, errOtherContent) && !errors.Is(err, transfer.ErrUnitSize) {
 				return false
 			}
 			d.n.book.Note(RefusedAnswer, src.String(), err)

@@ -227,6 +227,24 @@ func TestAHolderThatHasAnotherFileNowIsNotUsed(t *testing.T) {
 	}
 }
 
+func TestALateHolderOfAnotherFileIsANoteAndNoSource(t *testing.T) {
+	n := New(Config{})
+	defer n.Close()
+	notes := 0
+	d := n.NewDownload(Request{Name: "f", Note: func(string, error) { notes++ }})
+	s := newSearch(n, "f", nil)
+	same, other := netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.2:1")
+	s.asked[same] = &asked{answer: peer.Answer{Chunks: 2, Last: 5}}
+	s.asked[other] = &asked{answer: peer.Answer{Chunks: 2, Last: 6}}
+	content := &Content{Answer: peer.Answer{Chunks: 2, Last: 5}}
+	if got := d.newHolders(s, content); len(got) != 1 || got[0].String() != same.String() || notes != 1 {
+		t.Errorf("sources %v, %d notes", got, notes)
+	}
+	if got := d.newHolders(s, content); len(got) != 0 || notes != 1 {
+		t.Errorf("the second time: sources %v, %d notes", got, notes)
+	}
+}
+
 // Those who do not answer, asked long ago, keep nobody from those who were never asked.
 func TestWhoWasNeverAskedGoesFirst(t *testing.T) {
 	n := New(Config{})

@@ -177,10 +177,8 @@ type source struct {
 	Source
 	id      int
 	state   State
-	in      bool // takes part in the schedule
 	stop    context.CancelFunc
 	strikes int
-	blamed  bool // it broke a rule
 	retry   time.Time
 	err     error
 	size    int64 // bytes of the unit that it is at, 0 when it is at none
@@ -344,8 +342,8 @@ func (l *loop) keepJournal() {
 func (e eventAdd) apply(l *loop) error {
 	s := l.byName[e.src.String()]
 	if s != nil {
-		if !s.blamed && (s.state == Waiting || s.state == Banned) {
-			s.state, s.strikes, s.retry = Waiting, 0, time.Time{}
+		if s.state == Waiting {
+			s.strikes, s.retry = 0, time.Time{}
 		}
 		l.readmit(time.Now())
 		return nil
@@ -363,7 +361,7 @@ func (e eventAdd) apply(l *loop) error {
 func (e eventBegin) apply(l *loop) error {
 	switch {
 	case e.unit >= l.t.cfg.Units || e.size != l.unitSize(e.unit):
-		e.reply <- &wrongUnit{e.unit, e.size}
+		e.reply <- fmt.Errorf("%w: unit %d has %d bytes there", ErrUnitSize, e.unit, e.size)
 	case !l.shares.Begin(e.s.id, e.unit):
 		e.reply <- errNotWanted
 	default:
@@ -374,13 +372,8 @@ func (e eventBegin) apply(l *loop) error {
 	return nil
 }
 
-// wrongUnit is a unit whose size cannot be.
-type wrongUnit struct {
-	unit uint32
-	size int64
-}
-
-func (e *wrongUnit) Error() string { return fmt.Sprintf("unit %d has %d bytes there", e.unit, e.size) }
+// ErrUnitSize is a unit whose size is not that of its place: its source is banned.
+var ErrUnitSize = errors.New("wrong size of a unit")
 
 func (e eventEnd) apply(l *loop) error {
 	l.count(e.s)
@@ -401,7 +394,6 @@ func (e eventStopped) apply(l *loop) error {
 	l.shares.Stopped(s.id)
 	s.state, s.size, s.rate = Idle, 0, 0
 	var fromStore *storeError
-	var wrong *wrongUnit
 	switch {
 	case e.err == nil, errors.Is(e.err, errNotWanted), errors.Is(e.err, context.Canceled):
 		return nil // it delivered, or was told to stop
@@ -411,11 +403,10 @@ func (e eventStopped) apply(l *loop) error {
 	s.err = e.err
 	s.strikes++
 	l.shares.Remove(s.id)
-	s.in = false
 	l.active--
 	switch {
-	case errors.As(e.err, &wrong), l.t.cfg.Blame != nil && l.t.cfg.Blame(s.Source, e.err):
-		s.state, s.blamed = Banned, true
+	case l.t.cfg.Blame != nil && l.t.cfg.Blame(s.Source, e.err), errors.Is(e.err, ErrUnitSize):
+		s.state = Banned
 		l.t.cfg.Log.Warn("source banned", "source", s, "err", e.err)
 	default:
 		s.state = Waiting
@@ -431,7 +422,7 @@ func (e eventFatal) apply(*loop) error { return e.err }
 func (l *loop) readmit(now time.Time) {
 	for _, s := range l.sources {
 		if l.active < maxSources && s.state == Waiting && !now.Before(s.retry) {
-			s.state, s.in = Idle, true
+			s.state = Idle
 			l.active++
 			l.shares.Add(s.id)
 		}
