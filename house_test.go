@@ -16,6 +16,8 @@ import (
 var arrows = map[string]string{
 	"cmd/shoal":          "internal/classic internal/demo internal/node internal/store internal/swarm internal/transfer",
 	"internal/classic":   "",
+	"internal/content":   "",
+	"internal/wire":      "internal/content",
 	"internal/schedule":  "",
 	"internal/offence":   "",
 	"internal/store":     "",
@@ -31,7 +33,7 @@ var arrows = map[string]string{
 }
 
 // pure lists the packages that think: they open nothing, start nothing, log nothing, read no clock.
-var pure = map[string]bool{"internal/classic": true, "internal/schedule": true}
+var pure = map[string]bool{"internal/classic": true, "internal/schedule": true, "internal/content": true, "internal/wire": true}
 
 // impure lists what a pure package does not import.
 var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync", "sync/atomic", "math/rand", "syscall"}
@@ -46,6 +48,7 @@ var onlyImporter = map[string]string{
 	"github.com/dustin/go-humanize":      "cmd/shoal",
 	"golang.org/x/term":                  "cmd/shoal",
 	"github.com/bits-and-blooms/bitset":  "internal/store",
+	"github.com/fxamacker/cbor/v2":       "internal/wire",
 }
 
 // imports returns what the non-test files of each package import, by the package's folder.
