@@ -68,10 +68,11 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // Config says how a [Node] works.
 type Config struct {
-	Server    string     // host:port of the swarm server
-	Listen    string     // host:port on which to serve, IPv4; empty: every interface, DefaultPort, or any port if that is taken
-	Advertise netip.Addr // address to announce, one of this machine's; the zero Addr: the one from which the server is reached
-	Port      uint16     // port to announce; 0: the one that the node listens on
+	Server    string       // host:port of the swarm server
+	Listen    string       // host:port on which to serve, IPv4; empty: every interface, DefaultPort, or any port if that is taken
+	Advertise netip.Addr   // address to announce, one of this machine's; the zero Addr: the one from which the server is reached
+	Port      uint16       // port to announce; 0: the one that the node listens on
+	Listener  net.Listener // where to serve, instead of Listen
 	Log       *slog.Logger
 	// Changed is told of a shared file that has changed, and is not served for that reason.
 	Changed func(name string, err error)
@@ -206,6 +207,9 @@ func (n *Node) Run(ctx context.Context, body func(ctx context.Context) error) er
 }
 
 func (n *Node) listen(ctx context.Context) (net.Listener, error) {
+	if n.cfg.Listener != nil {
+		return n.cfg.Listener, nil
+	}
 	var lc net.ListenConfig
 	addr := n.cfg.Listen
 	if addr == "" {
@@ -245,7 +249,7 @@ func (n *Node) accept(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	gate := gate{perAddress: make(map[netip.Addr]int)}
+	gate := gate{max: maxConns, maxPerAddress: maxConnsPerAddress, perAddress: make(map[netip.Addr]int)}
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -305,6 +309,8 @@ func (n *Node) serveConfig() peer.ServeConfig {
 
 // gate bounds the connections that are served at once.
 type gate struct {
+	max, maxPerAddress int
+
 	mu         sync.Mutex // guards what follows
 	total      int
 	perAddress map[netip.Addr]int
@@ -314,9 +320,9 @@ func (g *gate) enter(from netip.Addr) (refused string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.total >= maxConns:
+	case g.total >= g.max:
 		return RefusedFull
-	case g.perAddress[from] >= maxConnsPerAddress:
+	case g.perAddress[from] >= g.maxPerAddress:
 		return RefusedTooMany
 	}
 	g.total++

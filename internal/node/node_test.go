@@ -296,7 +296,7 @@ func TestASearchEndsWhenAllHaveAnsweredOnce(t *testing.T) {
 }
 
 func TestTheGateCounts(t *testing.T) {
-	g := gate{perAddress: make(map[netip.Addr]int)}
+	g := gate{max: maxConns, maxPerAddress: maxConnsPerAddress, perAddress: make(map[netip.Addr]int)}
 	a := netip.MustParseAddr("10.0.0.1")
 	for range maxConnsPerAddress {
 		if r := g.enter(a); r != "" {

@@ -58,6 +58,7 @@ type recordKind byte
 const (
 	recordThere recordKind = 1 // they are complete and synced
 	recordMade  recordKind = 2 // their files, which nobody else had made, are ours
+	recordClean recordKind = 3 // the last run was stopped properly; the two numbers are the stamp of the data file
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"shoal/internal/content"
 )
 
 // Errors of a shared file.
@@ -37,6 +39,9 @@ type Shared struct {
 	Size  int64 // bytes
 	f     *os.File
 	mtime time.Time
+
+	Manifest *content.Manifest // nil: its bytes were not hashed
+	stamp    string            // of the file when they were
 }
 
 // Share puts a file into the library under a name; the empty name is the file's own.

@@ -19,7 +19,7 @@ func config(dir string) PartialConfig {
 	return PartialConfig{Dir: dir, Target: "file", Key: "classic:file", Layout: OneFile, UnitSize: unit, Size: 3*unit + 7}
 }
 
-func content(u uint32) []byte {
+func bytesFor(u uint32) []byte {
 	return bytes.Repeat([]byte{byte('a' + u)}, min(unit, 3*unit+7-int(u)*unit))
 }
 
@@ -36,7 +36,7 @@ func open(t *testing.T, cfg PartialConfig) *Partial {
 func (p *Partial) fill(t *testing.T, units ...uint32) {
 	t.Helper()
 	for _, u := range units {
-		b := content(u)
+		b := bytesFor(u)
 		half := len(b) / 2
 		if err := errors.Join(p.WriteAt(u, b[half:], int64(half)), p.WriteAt(u, b[:half], 0), p.Mark(u)); err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func wantFile(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := slices.Concat(content(0), content(1), content(2), content(3)); !bytes.Equal(got, want) {
+	if want := slices.Concat(bytesFor(0), bytesFor(1), bytesFor(2), bytesFor(3)); !bytes.Equal(got, want) {
 		t.Fatalf("%s has %d other bytes than the %d it should have", path, len(got), len(want))
 	}
 }
@@ -112,7 +112,7 @@ func TestADownloadInAnyOrderBecomesTheFileAndLeavesNoTraces(t *testing.T) {
 		if err := errors.Join(p.Sync(), p.Assemble(t.Context()), p.Hash(t.Context(), sum, nil)); err != nil {
 			t.Fatal(err)
 		}
-		want := sha256.Sum256(slices.Concat(content(0), content(1), content(2), content(3)))
+		want := sha256.Sum256(slices.Concat(bytesFor(0), bytesFor(1), bytesFor(2), bytesFor(3)))
 		if got := sum.Sum(nil); !bytes.Equal(got, want[:]) {
 			t.Errorf("hashed to %x, want %x", got, want)
 		}

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,4 +30,20 @@ func eintr(call func() error) error {
 			return err
 		}
 	}
+}
+
+// noFollow keeps an open from following a symbolic link.
+const noFollow = unix.O_NOFOLLOW
+
+// stamp returns what changes when a file is another one or was changed: device, inode, size, times.
+func stamp(fi fs.FileInfo) (b []byte) {
+	put := func(v int64) { b = binary.BigEndian.AppendUint64(b, uint64(v)) }
+	put(fi.Size())
+	put(fi.ModTime().UnixNano())
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		put(int64(st.Dev))
+		put(int64(st.Ino))
+		put(st.Ctim.Nano())
+	}
+	return b
 }

@@ -2,10 +2,23 @@
 
 package store
 
-import "os"
+import (
+	"encoding/binary"
+	"io/fs"
+	"os"
+)
 
 // allocate makes f size bytes long. The space is taken as it is written.
 func allocate(f *os.File, size int64) error { return f.Truncate(size) }
 
 // dataSync makes what was written to f last.
 func dataSync(f *os.File) error { return f.Sync() }
+
+// noFollow is left to the folder, which does not follow links out of itself.
+const noFollow = 0
+
+// stamp returns what changes when a file was changed: size and time of modification.
+func stamp(fi fs.FileInfo) []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(fi.Size()))
+	return binary.BigEndian.AppendUint64(b, uint64(fi.ModTime().UnixNano()))
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,6 +113,19 @@ func (s *Server) Stats() ServerStats {
 	return ServerStats{
 		Connections: len(s.conns), Members: s.registry.Members(), Entries: s.registry.Entries(), Refused: s.refused.Counts(),
 	}
+}
+
+// Members returns who is in the swarm, in order.
+func (s *Server) Members() (out []netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.member != nil && !c.removed {
+			out = append(out, c.member.own.addrPort())
+		}
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return out
 }
 
 // Serve accepts peers on ln until ctx ends, then closes ln and all connections. It returns when all that it started

@@ -11,7 +11,7 @@ import (
 
 // tryWrite writes what the socket takes at once, and returns how much that was.
 func tryWrite(conn net.Conn, b []byte) (n int, err error) {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := bare(conn).(*net.TCPConn)
 	if !ok {
 		return 0, nil
 	}

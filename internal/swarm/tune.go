@@ -7,7 +7,7 @@ import (
 
 // tune sets a connection's socket so that a peer which vanished is missed in time, and messages leave at once.
 func tune(conn net.Conn, keepAlive net.KeepAliveConfig) {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := bare(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}
@@ -15,4 +15,12 @@ func tune(conn net.Conn, keepAlive net.KeepAliveConfig) {
 	_ = tcp.SetNoDelay(true)
 	_ = tcp.SetKeepAliveConfig(keepAlive)
 	setUserTimeout(tcp, keepAlive.Idle+keepAlive.Interval*time.Duration(keepAlive.Count))
+}
+
+// bare returns the connection under one that only reads differently.
+func bare(conn net.Conn) net.Conn {
+	if under, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return under.NetConn()
+	}
+	return conn
 }

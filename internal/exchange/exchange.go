@@ -1,0 +1,279 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/peer"
+	"shoal/internal/schedule"
+	"shoal/internal/store"
+	"shoal/internal/wire"
+)
+
+const (
+	// tick is how often progress is read, and deadlines are looked at.
+	tick = 50 * time.Millisecond
+	// newsEvery is the longest that a have waits for others to go with it.
+	newsEvery = 20 * time.Millisecond
+	// pauseTime is how long a download whose disk is full waits before it tries again.
+	pauseTime = 2 * time.Second
+	// maxChannels bounds the contents that one session exchanges.
+	maxChannels = 4096
+	// manifestTimeout is how long a neighbour may be silent that was asked for a manifest.
+	manifestTimeout = 5 * time.Second
+	// maxInFlight bounds what one download has asked for and not received, in bytes: what is requested is bounded, and so is
+	// what second copies take in memory.
+	maxInFlight = 256 << 20
+)
+
+// Reasons for which a session is ended, as the book of offences has them.
+const (
+	OffenceManifest = "wrong manifest"
+	OffenceSize     = "wrong size"
+	OffencePiece    = "wrong piece"
+	OffenceRequest  = "request without credit"
+	OffenceChannel  = "wrong channel"
+)
+
+// Offence is what ends a session because its peer broke a rule.
+type Offence struct {
+	Reason string
+	What   string
+}
+
+func (o *Offence) Error() string { return o.Reason + ": " + o.What }
+
+// Config says how an [Exchange] works.
+type Config struct {
+	Seed uint64
+	Log  *slog.Logger
+}
+
+// Exchange exchanges contents with sessions. Its methods may be called from any goroutine while it runs.
+type Exchange struct {
+	cfg   Config
+	inbox chan event
+	done  chan struct{} // closed when Run has ended
+	sent  atomic.Int64
+}
+
+// New makes an exchange that does nothing until it is run.
+func New(cfg Config) *Exchange {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Exchange{cfg: cfg, inbox: make(chan event, 256), done: make(chan struct{})}
+}
+
+// Sent returns how many bytes of pieces were given.
+func (x *Exchange) Sent() int64 { return x.sent.Load() }
+
+// Gave counts bytes that were given otherwise, so that they weigh on the uplink as those of pieces do.
+func (x *Exchange) Gave(bytes int64) { x.sent.Add(bytes) }
+
+// event is what the loop is told. It applies itself to the loop's state, and never blocks.
+type event func(*loop)
+
+// post hands an event to the loop; false when the loop has ended.
+func (x *Exchange) post(e event) bool {
+	select {
+	case x.inbox <- e:
+		return true
+	case <-x.done:
+		return false
+	}
+}
+
+// call has the loop do something, and waits until it is done.
+func (x *Exchange) call(e event) {
+	did := make(chan struct{})
+	if x.post(func(l *loop) { e(l); close(did) }) {
+		select {
+		case <-did:
+		case <-x.done:
+		}
+	}
+}
+
+// Content is what is exchanged. Its owner fills it in, adds it, and does not change it any more.
+type Content struct {
+	ID       content.ID
+	Manifest *content.Manifest                 // nil: to be fetched
+	Source   peer.Source                       // where pieces are read; of a download: its verified bytes
+	Check    func(piece uint32) error          // whether a piece is still what it was; nil: it is
+	Changed  func(error)                       // Check has failed: the content is withdrawn already
+	Fetched  func(*content.Manifest)           // the manifest has come and proved itself
+	Copied   func(who string)                  // a neighbour that lacked something has everything now
+	Complete func()                            // the last piece is verified
+	Failed   func(error)                       // the store failed; the download has stopped
+	Note     func(who string, reason *Offence) // a neighbour was cut off for this content's sake
+
+	Sequential bool
+
+	progress atomic.Pointer[Progress]
+}
+
+// Progress is the exchange of a content at one moment.
+type Progress struct {
+	Done       int64   // verified bytes
+	Arriving   int64   // bytes of pieces under way
+	Received   int64   // bytes that came in this run, useless ones among them
+	Wasted     int64   // of those: bytes that were thrown away
+	Sent       int64   // bytes given
+	Rate       float64 // of receiving, bytes per second
+	Paused     bool    // the disk is full
+	Neighbours []Neighbour
+}
+
+// Neighbour is one who exchanges a content with us.
+type Neighbour struct {
+	Name     string
+	Peer     wire.PeerID
+	Pieces   uint32 // that it has
+	Received int64  // useful and useless bytes from it
+	Sent     int64
+	Active   int // requests to it under way
+}
+
+// Progress returns the exchange of this content as it was a moment ago.
+func (c *Content) Progress() Progress {
+	if p := c.progress.Load(); p != nil {
+		return *p
+	}
+	return Progress{}
+}
+
+// Add begins to exchange a content with all sessions. One without a manifest asks for it.
+func (x *Exchange) Add(c *Content) { x.call(func(l *loop) { l.add(c) }) }
+
+// Remove ends the exchange of a content.
+func (x *Exchange) Remove(id content.ID) { x.call(func(l *loop) { l.remove(id) }) }
+
+// Begin starts to fetch the pieces of a content whose manifest has come into a download.
+func (x *Exchange) Begin(id content.ID, d *store.Download) { x.call(func(l *loop) { l.begin(id, d) }) }
+
+// Wanted says whether a neighbour wants something that we have of a content.
+func (x *Exchange) Wanted(id content.ID) (wanted bool) {
+	x.call(func(l *loop) {
+		if c := l.contents[id]; c != nil {
+			for _, ch := range c.channels {
+				wanted = wanted || ch.theirWant
+			}
+		}
+	})
+	return wanted
+}
+
+// Neighbours returns how many sessions exchange a content.
+func (x *Exchange) Neighbours(id content.ID) (n int) {
+	x.call(func(l *loop) {
+		if c := l.contents[id]; c != nil {
+			n = len(c.channels)
+		}
+	})
+	return n
+}
+
+// Join lets a session take part, once it is in use, until it ends. Stop ends it with a reason.
+func (x *Exchange) Join(s *peer.Session, stop func(error)) {
+	x.call(func(l *loop) { l.join(s, stop) })
+}
+
+// Leave is called when a session has ended.
+func (x *Exchange) Leave(s *peer.Session) { x.call(func(l *loop) { l.leave(s) }) }
+
+// Handle takes a control message of a session, in the order in which they came.
+func (x *Exchange) Handle(s *peer.Session, m wire.Message) error {
+	if !x.post(func(l *loop) {
+		if n := l.conns[s]; n != nil {
+			l.hear(n, m)
+		}
+	}) {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Run exchanges until ctx ends.
+func (x *Exchange) Run(ctx context.Context) error {
+	defer close(x.done)
+	l := &loop{
+		x: x, start: time.Now(), contents: make(map[content.ID]*exchanged), conns: make(map[*peer.Session]*conn),
+		giver: schedule.NewGiver(schedule.GiverConfig{Rand: rand.New(rand.NewPCG(x.cfg.Seed, 1))}),
+		rand:  rand.New(rand.NewPCG(x.cfg.Seed, 2)), identities: make(map[wire.PeerID]int),
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	news := time.NewTimer(time.Hour)
+	defer news.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-x.inbox:
+			e(l)
+			for range len(x.inbox) { // all that has come: decisions are made of the newest state
+				(<-x.inbox)(l)
+			}
+		case <-ticker.C:
+			l.measure()
+		case <-news.C:
+			l.tellNews()
+		}
+		l.act()
+		if l.newsPending && !l.newsSet {
+			l.newsSet = true
+			news.Reset(newsEvery)
+		}
+	}
+}
+
+// errNoSession is the end of requests whose session is gone.
+var errNoSession = errors.New("the session has ended")
+
+// buffered is what a piece under way has of bytes; its reader counts, the loop reads.
+type buffered struct{ n atomic.Int64 }
+
+// place is where the bytes of one request go. Its methods run in the goroutine of the session's reader.
+type place struct {
+	x     *Exchange
+	ch    *channel
+	piece uint32
+	w     *store.PieceWriter
+	got   buffered
+	once  sync.Once
+	err   error // of the store, while it was written
+}
+
+func (p *place) Write(b []byte) error {
+	p.got.n.Add(int64(len(b)))
+	if err := p.w.Write(b); err != nil {
+		p.err = err
+		return err
+	}
+	return nil
+}
+
+func (p *place) End(reason wire.Reason) {
+	p.once.Do(func() {
+		var first bool
+		err := p.err
+		if err == nil && reason == wire.ReasonOK {
+			first, err = p.w.Commit()
+		} else {
+			p.w.Abort()
+		}
+		p.x.post(func(l *loop) { l.ended(p, reason, first, err) })
+	})
+}
+
+func offence(reason, format string, args ...any) *Offence {
+	return &Offence{reason, fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,453 @@
+package exchange
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/peer"
+	"shoal/internal/schedule"
+	"shoal/internal/store"
+	"shoal/internal/wire"
+
+	"github.com/bits-and-blooms/bitset"
+)
+
+// hear takes in one message of a neighbour.
+func (l *loop) hear(n *conn, m wire.Message) {
+	switch m := m.(type) {
+	case *wire.Open:
+		l.hearOpen(n, m)
+	case *wire.Get: // each gets its end, even where the channel is gone
+		l.hearGet(n, m)
+	case *wire.Info:
+		l.with(n, m.Channel, func(ch *channel) { l.hearInfo(ch, m) })
+	case *wire.Refuse:
+		l.with(n, m.Channel, l.closeChannel)
+	case *wire.Close:
+		l.with(n, m.Channel, l.closeChannel)
+	case *wire.Manifest:
+		l.with(n, m.Channel, func(ch *channel) { l.hearManifest(ch, m) })
+	case *wire.Part:
+		l.with(n, m.Channel, func(ch *channel) { l.hearPart(ch, m) })
+	case *wire.Have:
+		l.with(n, m.Channel, func(ch *channel) { l.hearHave(ch, m) })
+	case *wire.Reset:
+		l.with(n, m.Channel, func(ch *channel) { l.hearReset(ch, m) })
+	case *wire.Want:
+		l.with(n, m.Channel, func(ch *channel) {
+			ch.theirWant = m.On
+			if ch.c.Manifest != nil {
+				l.giver.Want(l.now(), n.id, ch.c.number, m.On)
+			}
+		})
+	case *wire.Credit:
+		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
+	case *wire.Pass:
+		l.giver.Pass(l.now(), n.id, m.Credit)
+	default:
+		n.stop(offence(OffenceChannel, "a %T between peers", m))
+	}
+}
+
+// with does something with a channel. A message for one that is closed was on its way when that happened.
+func (l *loop) with(n *conn, number uint64, do func(*channel)) {
+	if ch := n.channels[number]; ch != nil {
+		do(ch)
+	}
+}
+
+// hearOpen takes a channel that the other opens. When both opened one at once, the dialler's is used.
+func (l *loop) hearOpen(n *conn, m *wire.Open) {
+	if dialler := m.Channel%2 == 1; dialler == n.s.Dialled() || n.channels[m.Channel] != nil {
+		n.stop(offence(OffenceChannel, "channel %d is not the other's to open", m.Channel))
+		return
+	}
+	c := l.contents[m.ID]
+	if c == nil || n.opened >= maxChannels {
+		reason := wire.ReasonUnknown
+		if c != nil {
+			reason = wire.ReasonLimit
+		}
+		n.s.Send(&wire.Refuse{Channel: m.Channel, Reason: reason})
+		return
+	}
+	if own := n.of[c]; own != nil {
+		if n.s.Dialled() {
+			return // ours is used: the other finds our open, and drops its own
+		}
+		l.closeChannel(own)
+	}
+	ch := l.newChannel(n, c, m.Channel)
+	l.sendInfo(ch)
+	l.snapshot(ch)
+}
+
+// hearInfo learns what the other knows.
+func (l *loop) hearInfo(ch *channel, m *wire.Info) {
+	c := ch.c
+	ch.info, ch.known, ch.epoch = true, m.Known, m.Epoch
+	if m.Known && c.Manifest != nil && m.Size != c.Manifest.Geo.Size {
+		l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", m.Size, c.Manifest.Geo.Size))
+		return
+	}
+	if m.All && !ch.all {
+		ch.all = true
+		l.takeHaves(ch)
+	}
+	if c.Manifest == nil {
+		l.askManifest(c)
+	}
+}
+
+// askManifest asks one neighbour for the manifest, if nobody is asked yet.
+func (l *loop) askManifest(c *exchanged) {
+	if c.Manifest != nil || c.asked != nil {
+		return
+	}
+	for _, ch := range c.channels {
+		if ch.known {
+			c.asked, c.askedAt, c.parts = ch, time.Now(), nil
+			ch.conn.s.Send(&wire.Manifest{Channel: ch.n})
+			return
+		}
+	}
+}
+
+func (l *loop) hearManifest(ch *channel, m *wire.Manifest) {
+	c := ch.c
+	if c.Manifest == nil {
+		return
+	}
+	if c.encoded == nil {
+		c.encoded = c.Manifest.Append(nil)
+	}
+	if m.Offset >= uint64(len(c.encoded)) {
+		ch.conn.stop(offence(OffenceManifest, "asked for offset %d of %d", m.Offset, len(c.encoded)))
+		return
+	}
+	part := c.encoded[m.Offset:]
+	part = part[:min(len(part), wire.MaxPart)]
+	ch.conn.s.Send(&wire.Part{Channel: ch.n, Offset: m.Offset, Total: uint64(len(c.encoded)), Bytes: part})
+}
+
+// hearPart collects the manifest, from one giver, who alone is to blame if it is wrong.
+func (l *loop) hearPart(ch *channel, m *wire.Part) {
+	c := ch.c
+	if c.asked != ch {
+		return
+	}
+	if m.Offset != uint64(len(c.parts)) {
+		l.blame(ch, offence(OffenceManifest, "a part at %d, not at %d", m.Offset, len(c.parts)))
+		return
+	}
+	c.parts = append(c.parts, m.Bytes...)
+	c.askedAt = time.Now()
+	if uint64(len(c.parts)) < m.Total {
+		ch.conn.s.Send(&wire.Manifest{Channel: ch.n, Offset: uint64(len(c.parts))})
+		return
+	}
+	manifest, err := content.ParseManifest(c.ID, c.parts)
+	c.parts = nil
+	if err != nil {
+		l.blame(ch, offence(OffenceManifest, "%v", err))
+		return
+	}
+	l.learn(c, manifest)
+}
+
+// learn takes over the manifest.
+func (l *loop) learn(c *exchanged, m *content.Manifest) {
+	c.Manifest, c.asked, c.parts = m, nil, nil
+	l.giver.AddContent(c.number, m.Geo.Piece, false)
+	for _, ch := range c.channels {
+		if ch.theirWant {
+			l.giver.Want(l.now(), ch.conn.id, c.number, true)
+		}
+	}
+	c.Fetched(m)
+}
+
+// pieces calls do for each piece that a have names.
+func pieces(m *wire.Have, do func(piece uint32)) {
+	for i, b := range m.Bitmap {
+		for bit := range uint32(8) {
+			if b&(0x80>>bit) != 0 {
+				do(m.First + uint32(i)*8 + bit)
+			}
+		}
+	}
+	at := m.First
+	for i := 0; i+1 < len(m.Runs); i += 2 {
+		at += m.Runs[i]
+		for range m.Runs[i+1] {
+			do(at)
+			at++
+		}
+	}
+}
+
+func (l *loop) hearHave(ch *channel, m *wire.Have) {
+	c := ch.c
+	if m.Epoch != ch.epoch {
+		return // of an old epoch
+	}
+	if ch.theirs == nil {
+		ch.theirs = bitset.New(0)
+	}
+	before := ch.theirs.Count()
+	pieces(m, func(piece uint32) {
+		if c.Manifest != nil && piece >= c.Manifest.Geo.Pieces {
+			return
+		}
+		if piece < content.MaxPieces && !ch.theirs.Test(uint(piece)) {
+			ch.theirs.Set(uint(piece))
+			if c.taker != nil {
+				c.taker.Has(l.now(), ch.conn.id, piece)
+			}
+			if c.Manifest != nil {
+				l.giver.HasNow(c.number, ch.conn.id, piece)
+			}
+		}
+	})
+	if c.Manifest != nil && ch.theirs.Count() == uint(c.Manifest.Geo.Pieces) && ch.theirs.Count() > before && c.Copied != nil {
+		c.Copied(ch.conn.s.Addr())
+	}
+}
+
+// takeHaves tells the schedule what a neighbour has, as far as it was told before there was one.
+func (l *loop) takeHaves(ch *channel) {
+	c := ch.c
+	if c.taker == nil {
+		return
+	}
+	if ch.all {
+		c.taker.HasAll(l.now(), ch.conn.id)
+		return
+	}
+	if ch.theirs == nil {
+		return
+	}
+	for piece, ok := ch.theirs.NextSet(0); ok && piece < uint(c.Manifest.Geo.Pieces); piece, ok = ch.theirs.NextSet(piece + 1) {
+		c.taker.Has(l.now(), ch.conn.id, uint32(piece))
+	}
+}
+
+func (l *loop) hearReset(ch *channel, m *wire.Reset) {
+	ch.epoch, ch.all, ch.theirs = m.Epoch, false, nil
+	if ch.c.taker != nil {
+		ch.c.taker.Reset(l.now(), ch.conn.id)
+	}
+}
+
+// hearCredit answers a credit, at once: with a get or a pass.
+func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
+	c := ch.c
+	if c.taker == nil || m.Epoch != ch.epoch || time.Now().Before(c.paused) {
+		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number})
+		return
+	}
+	named := int64(-1)
+	if m.Piece != nil {
+		named = int64(*m.Piece)
+	}
+	answer := c.taker.Credit(l.now(), ch.conn.id, m.Number, named)
+	if !answer.Get {
+		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number})
+		return
+	}
+	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
+	request := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece}, p)
+	c.places[answer.Piece] = append(c.places[answer.Piece], &fetch{p: p, request: request})
+	ch.active++
+}
+
+// hearGet serves a piece for which there is a credit.
+func (l *loop) hearGet(n *conn, m *wire.Get) {
+	ch := n.channels[m.Channel]
+	var c *exchanged
+	number := -1
+	if ch != nil {
+		c, number = ch.c, ch.c.number
+	}
+	switch l.giver.Get(l.now(), n.id, m.Credit, number, m.Piece) {
+	case schedule.Unknown:
+		n.s.Refuse(m.Request, wire.ReasonProtocol)
+		n.stop(offence(OffenceRequest, "request %d for piece %d on credit %d", m.Request, m.Piece, m.Credit))
+		return
+	case schedule.Expired:
+		n.s.Refuse(m.Request, wire.ReasonExpired)
+		return
+	}
+	refuse := wire.ReasonOK
+	switch {
+	case c == nil:
+		refuse = wire.ReasonUnknown
+	case m.Epoch != c.epoch:
+		refuse = wire.ReasonReset
+	case !c.has(m.Piece):
+		refuse = wire.ReasonMissing
+	}
+	if refuse != wire.ReasonOK {
+		n.s.Refuse(m.Request, refuse)
+		l.giver.Ended(l.now(), n.id, m.Credit, false)
+		return
+	}
+	l.serve(ch, m)
+}
+
+func (l *loop) serve(ch *channel, m *wire.Get) {
+	c, x := ch.c, l.x
+	g := c.Manifest.Geo
+	s := peer.Serving{
+		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
+		Progress: func(bytes int64) { x.sent.Add(bytes) },
+		Done: func(sent int64, reason wire.Reason) {
+			x.post(func(l *loop) {
+				ch.sent += sent
+				c.sent += sent
+				if l.byID[ch.conn.id] == ch.conn {
+					l.giver.Ended(l.now(), ch.conn.id, m.Credit, reason == wire.ReasonOK)
+				}
+			})
+		},
+	}
+	if c.Check != nil {
+		s.Before = func() error {
+			err := c.Check(m.Piece)
+			if errors.Is(err, store.ErrChanged) {
+				x.post(func(l *loop) { l.changed(c, err) })
+			}
+			return err
+		}
+	}
+	ch.conn.s.Serve(s)
+}
+
+// changed withdraws a content whose file is not what it was.
+func (l *loop) changed(c *exchanged, err error) {
+	if l.contents[c.ID] != c {
+		return
+	}
+	c.epoch++
+	for _, ch := range c.channels {
+		ch.conn.s.Send(&wire.Reset{Channel: ch.n, Epoch: c.epoch})
+	}
+	l.remove(c.ID)
+	if c.Changed != nil {
+		c.Changed(err)
+	}
+}
+
+// ended takes in the end of one of our requests.
+func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
+	ch, c := p.ch, p.ch.c
+	ch.active--
+	var whole int64
+	c.places[p.piece] = slices.DeleteFunc(c.places[p.piece], func(f *fetch) bool {
+		if f.p == p {
+			l.count(c, p.piece, f)
+			whole = f.counted
+		}
+		return f.p == p
+	})
+	if len(c.places[p.piece]) == 0 {
+		delete(c.places, p.piece)
+	}
+	now := l.now()
+	switch {
+	case errors.Is(err, store.ErrBadPiece):
+		c.wasted += whole
+		if c.taker != nil {
+			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailBad)
+		}
+		l.blame(ch, offence(OffencePiece, "piece %d", p.piece))
+	case err != nil:
+		c.wasted += whole
+		if c.taker != nil {
+			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)
+		}
+		l.storeFailed(c, err)
+	case reason == wire.ReasonOK && first:
+		l.verified(c, p.piece)
+	default:
+		c.wasted += whole
+		if c.taker != nil {
+			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)
+		}
+	}
+}
+
+// verified takes in a piece that is ours now.
+func (l *loop) verified(c *exchanged, piece uint32) {
+	now := l.now()
+	if c.taker != nil {
+		for _, cancel := range c.taker.Verified(now, piece) {
+			l.cancel(c, cancel.Peer, cancel.Piece)
+		}
+	}
+	l.giver.Gained(now, c.number, piece)
+	for _, ch := range c.channels {
+		ch.news = append(ch.news, piece)
+	}
+	l.newsPending = true
+	if c.taker == nil || c.taker.Missing() > 0 {
+		return
+	}
+	l.tellNews()
+	for _, w := range c.taker.Wants(now) {
+		if n := l.byID[w.Peer]; n != nil && n.of[c] != nil {
+			n.s.Send(&wire.Want{Channel: n.of[c].n, On: w.On})
+		}
+	}
+	c.taker = nil
+	c.publish()
+	c.Complete()
+}
+
+// storeFailed pauses a download whose disk is full, and ends one whose disk fails otherwise.
+func (l *loop) storeFailed(c *exchanged, err error) {
+	var full *store.SpaceError
+	if errors.As(err, &full) {
+		c.paused = time.Now().Add(pauseTime)
+		return
+	}
+	c.taker = nil
+	c.Failed(err)
+}
+
+// blame cuts a neighbour off.
+func (l *loop) blame(ch *channel, o *Offence) {
+	if ch.c.Note != nil {
+		ch.c.Note(ch.conn.s.Addr(), o)
+	}
+	l.closeChannel(ch)
+	ch.conn.stop(o)
+}
+
+// sortPieces puts pieces in order, each once.
+func sortPieces(p []uint32) { slices.Sort(p) }
+
+// maxRuns bounds the runs of one have, so that its frame fits: each number takes at most five bytes.
+const maxRuns = 4096
+
+// haves makes the messages that tell of pieces, which are in order.
+func haves(channel, epoch uint64, pieces []uint32) (out []*wire.Have) {
+	for len(pieces) > 0 {
+		m := &wire.Have{Channel: channel, Epoch: epoch, First: pieces[0]}
+		at := pieces[0]
+		for len(pieces) > 0 && len(m.Runs) < maxRuns {
+			n := 1
+			for n < len(pieces) && pieces[n] <= pieces[n-1]+1 {
+				n++
+			}
+			end := pieces[n-1] + 1
+			m.Runs = append(m.Runs, pieces[0]-at, end-pieces[0])
+			at, pieces = end, pieces[n:]
+		}
+		m.More = len(pieces) > 0
+		out = append(out, m)
+	}
+	return out
+}

@@ -1,0 +1,433 @@
+package exchange
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/peer"
+	"shoal/internal/schedule"
+	"shoal/internal/store"
+	"shoal/internal/wire"
+
+	"github.com/bits-and-blooms/bitset"
+)
+
+// loop is the state of a running exchange. Only its own goroutine touches it.
+type loop struct {
+	x          *Exchange
+	start      time.Time
+	giver      *schedule.Giver
+	rand       *rand.Rand
+	contents   map[content.ID]*exchanged
+	order      []*exchanged // contents by their number, nil where one was removed: what is done for all is done in this order
+	conns      map[*peer.Session]*conn
+	byID       []*conn // sessions by their number, nil where one has left
+	identities map[wire.PeerID]int
+
+	newsPending, newsSet bool // a have waits to be told; the timer for it runs
+}
+
+// conn is what the loop knows of a session.
+type conn struct {
+	s        *peer.Session
+	stop     func(error)
+	id       int // for the schedule
+	next     uint64
+	channels map[uint64]*channel
+	of       map[*exchanged]*channel
+	opened   int
+}
+
+// exchanged is what the loop knows of a content.
+type exchanged struct {
+	*Content
+	number   int
+	epoch    uint64
+	encoded  []byte              // the manifest as it is sent; nil: not made yet
+	download *store.Download     // nil: we have everything, or nothing as long as there is no manifest
+	taker    *schedule.Taker     // nil: nothing is fetched
+	places   map[uint32][]*fetch // requests under way, by piece
+	channels []*channel
+	asked    *channel // for the manifest
+	askedAt  time.Time
+	parts    []byte
+	paused   time.Time // until when nothing is asked for
+	received int64
+	wasted   int64
+	sent     int64
+	rate     float64
+	measured int64
+}
+
+// fetch is a request of ours under way.
+type fetch struct {
+	p       *place
+	request uint64
+	counted int64
+}
+
+// channel is one content on one session.
+type channel struct {
+	n      uint64
+	conn   *conn
+	c      *exchanged
+	gone   bool
+	epoch  uint64 // the other's
+	known  bool   // the other has the manifest
+	info   bool   // it has answered
+	all    bool
+	theirs *bitset.BitSet // the pieces that the other has
+	news   []uint32       // pieces that it is to be told of
+
+	theirWant, ourWant bool
+
+	received, sent int64
+	active         int
+	credits        map[uint64]uint32 // promised transfers under way: the piece of each credit
+}
+
+func (l *loop) now() time.Duration { return time.Since(l.start) }
+
+// has says whether we can give a piece.
+func (c *exchanged) has(piece uint32) bool {
+	switch {
+	case c.Manifest == nil || piece >= c.Manifest.Geo.Pieces:
+		return false
+	case c.download != nil:
+		return c.download.Have(piece)
+	}
+	return c.Source != nil
+}
+
+func (c *exchanged) all() bool {
+	return c.Manifest != nil && (c.download == nil && c.Source != nil || c.download != nil && c.download.HaveAll())
+}
+
+func (l *loop) add(content *Content) {
+	if l.contents[content.ID] != nil {
+		return
+	}
+	c := &exchanged{Content: content, number: len(l.order), epoch: 1, places: make(map[uint32][]*fetch)}
+	l.contents[content.ID] = c
+	l.order = append(l.order, c)
+	if content.Manifest != nil {
+		l.giver.AddContent(c.number, content.Manifest.Geo.Piece, content.Source != nil)
+		l.giver.Pieces(c.number, content.Manifest.Geo.Pieces)
+	}
+	for _, n := range l.byID {
+		if n != nil {
+			l.open(n, c)
+		}
+	}
+	c.publish()
+}
+
+func (l *loop) remove(id content.ID) {
+	c := l.contents[id]
+	if c == nil {
+		return
+	}
+	for len(c.channels) > 0 {
+		ch := c.channels[0]
+		ch.conn.s.Send(&wire.Close{Channel: ch.n, Reason: wire.ReasonClosing})
+		l.closeChannel(ch)
+	}
+	if c.Manifest != nil {
+		l.giver.RemoveContent(c.number)
+	}
+	delete(l.contents, id)
+	l.order[c.number] = nil
+}
+
+// begin starts to fetch pieces: the manifest is known, and the store is open.
+func (l *loop) begin(id content.ID, d *store.Download) {
+	c := l.contents[id]
+	if c == nil || c.Manifest == nil {
+		return
+	}
+	g := c.Manifest.Geo
+	c.download, c.Source = d, d
+	if d.HaveAll() {
+		for _, ch := range c.channels {
+			l.sendInfo(ch)
+		}
+		c.publish()
+		c.Complete()
+		return
+	}
+	c.taker = schedule.NewTaker(schedule.TakerConfig{
+		Pieces: g.Pieces, PieceLen: g.Len, Have: d.Have, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
+	})
+	for _, ch := range c.channels {
+		c.taker.AddPeer(l.now(), ch.conn.id)
+		l.takeHaves(ch)
+		if l.sendInfo(ch); d.Bytes() > 0 {
+			l.snapshot(ch)
+		}
+	}
+	c.publish()
+}
+
+func (l *loop) join(s *peer.Session, stop func(error)) {
+	n := &conn{s: s, stop: stop, id: len(l.byID), channels: make(map[uint64]*channel), of: make(map[*exchanged]*channel)}
+	for i, other := range l.byID { // the lowest number that is free
+		if other == nil {
+			n.id = i
+			break
+		}
+	}
+	if n.id == len(l.byID) {
+		l.byID = append(l.byID, nil)
+	}
+	l.byID[n.id], l.conns[s] = n, n
+	n.next = 2
+	if s.Dialled() {
+		n.next = 1
+	}
+	identity, known := l.identities[s.Peer()]
+	if !known {
+		identity = len(l.identities)
+		l.identities[s.Peer()] = identity
+	}
+	l.giver.AddPeer(n.id, identity)
+	for _, c := range l.order {
+		if c != nil {
+			l.open(n, c)
+		}
+	}
+}
+
+func (l *loop) leave(s *peer.Session) {
+	n := l.conns[s]
+	if n == nil {
+		return
+	}
+	for _, ch := range n.of {
+		l.closeChannel(ch)
+	}
+	l.giver.RemovePeer(l.now(), n.id)
+	delete(l.conns, s)
+	l.byID[n.id] = nil
+}
+
+// open begins a content on a session, if it is not there yet.
+func (l *loop) open(n *conn, c *exchanged) {
+	if n.of[c] != nil || n.opened >= maxChannels || c.all() {
+		return // who has everything is asked by those who do not
+	}
+	ch := l.newChannel(n, c, n.next)
+	n.next += 2
+	n.s.Send(&wire.Open{Channel: ch.n, ID: c.ID})
+	l.sendInfo(ch)
+	l.snapshot(ch)
+}
+
+func (l *loop) newChannel(n *conn, c *exchanged, number uint64) *channel {
+	ch := &channel{n: number, conn: n, c: c, credits: make(map[uint64]uint32)}
+	n.channels[number], n.of[c] = ch, ch
+	n.opened++
+	c.channels = append(c.channels, ch)
+	if c.taker != nil {
+		c.taker.AddPeer(l.now(), n.id)
+	}
+	return ch
+}
+
+// closeChannel forgets a content on a session. Its requests end by themselves.
+func (l *loop) closeChannel(ch *channel) {
+	if ch.gone {
+		return
+	}
+	ch.gone = true
+	delete(ch.conn.channels, ch.n)
+	if ch.conn.of[ch.c] == ch {
+		delete(ch.conn.of, ch.c)
+	}
+	ch.conn.opened--
+	for i, other := range ch.c.channels {
+		if other == ch {
+			ch.c.channels = append(ch.c.channels[:i], ch.c.channels[i+1:]...)
+			break
+		}
+	}
+	if ch.c.taker != nil {
+		ch.c.taker.RemovePeer(l.now(), ch.conn.id)
+	}
+	if ch.theirWant {
+		l.giver.Want(l.now(), ch.conn.id, ch.c.number, false)
+	}
+	for _, fs := range ch.c.places {
+		for _, f := range fs {
+			if f.p.ch == ch {
+				ch.conn.s.Cancel(f.request)
+			}
+		}
+	}
+	if ch.c.asked == ch {
+		ch.c.asked, ch.c.parts = nil, nil
+		l.askManifest(ch.c)
+	}
+}
+
+// sendInfo tells a neighbour what we know of a content.
+func (l *loop) sendInfo(ch *channel) {
+	m := &wire.Info{Channel: ch.n, Epoch: ch.c.epoch}
+	if ch.c.Manifest != nil {
+		m.Known, m.Size, m.All = true, ch.c.Manifest.Geo.Size, ch.c.all()
+	}
+	ch.conn.s.Send(m)
+}
+
+// snapshot tells a neighbour all pieces that we have of a download.
+func (l *loop) snapshot(ch *channel) {
+	c := ch.c
+	if c.download == nil || c.all() {
+		return
+	}
+	ch.news = ch.news[:0]
+	for piece, have := range c.download.Snapshot() {
+		if have {
+			ch.news = append(ch.news, uint32(piece))
+		}
+	}
+	l.flush(ch)
+}
+
+// flush tells a neighbour the news that wait for it, in runs.
+func (l *loop) flush(ch *channel) {
+	if len(ch.news) == 0 {
+		return
+	}
+	sortPieces(ch.news)
+	for _, m := range haves(ch.n, ch.c.epoch, ch.news) {
+		ch.conn.s.Send(m)
+	}
+	ch.news = ch.news[:0]
+}
+
+func (l *loop) tellNews() {
+	l.newsPending, l.newsSet = false, false
+	for _, c := range l.order {
+		if c == nil {
+			continue
+		}
+		for _, ch := range c.channels {
+			l.flush(ch)
+		}
+	}
+}
+
+// act carries out what the schedule wants now.
+func (l *loop) act() {
+	now := l.now()
+	for _, g := range l.giver.Plan(now) {
+		n, c := l.byID[g.Peer], l.order[g.Content]
+		if n == nil || c == nil || n.of[c] == nil {
+			continue
+		}
+		m := &wire.Credit{Channel: n.of[c].n, Epoch: c.epoch, Number: g.Credit}
+		if g.Piece >= 0 {
+			piece := uint32(g.Piece)
+			m.Piece = &piece
+		}
+		n.s.Send(m)
+	}
+	for _, c := range l.order {
+		if c == nil || c.taker == nil {
+			continue
+		}
+		for _, w := range c.taker.Wants(now) {
+			n := l.byID[w.Peer]
+			if n == nil || n.of[c] == nil {
+				continue
+			}
+			n.of[c].ourWant = w.On
+			n.s.Send(&wire.Want{Channel: n.of[c].n, On: w.On})
+		}
+	}
+}
+
+// measure reads what the readers and writers have counted, and looks at deadlines.
+func (l *loop) measure() {
+	now := l.now()
+	for _, c := range l.order {
+		if c == nil {
+			continue
+		}
+		if c.asked != nil && time.Since(c.askedAt) > manifestTimeout {
+			c.asked.known, c.asked, c.parts = false, nil, nil // it is not asked again
+			l.askManifest(c)
+		}
+		for piece, fs := range c.places {
+			for _, f := range fs {
+				l.count(c, piece, f)
+			}
+		}
+		if c.taker != nil {
+			for _, cancel := range c.taker.Tick(now) {
+				l.cancel(c, cancel.Peer, cancel.Piece)
+			}
+		}
+		c.rate += (float64(c.received-c.measured)/tick.Seconds() - c.rate) * tick.Seconds() / 2
+		c.measured = c.received
+		c.publish()
+	}
+	for _, n := range l.byID {
+		if n != nil {
+			l.giver.SetRTT(n.id, n.s.RTT())
+		}
+	}
+	l.giver.Sample(now, l.x.sent.Load(), true, false, false)
+}
+
+// count takes over what has come for a request since the last time.
+func (l *loop) count(c *exchanged, piece uint32, f *fetch) {
+	n := f.p.got.n.Load() - f.counted
+	if n == 0 {
+		return
+	}
+	f.counted += n
+	c.received += n
+	f.p.ch.received += n
+	if c.taker != nil {
+		c.taker.Received(l.now(), f.p.ch.conn.id, piece, n)
+	}
+}
+
+// cancel ends a request to a neighbour for a piece.
+func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
+	for _, f := range c.places[piece] {
+		if f.p.ch.conn.id == peer {
+			f.p.ch.conn.s.Cancel(f.request)
+		}
+	}
+}
+
+// publish makes the state of a content visible to the world.
+func (c *exchanged) publish() {
+	p := &Progress{Received: c.received, Wasted: c.wasted, Sent: c.sent, Rate: c.rate, Paused: time.Now().Before(c.paused)}
+	if c.download != nil {
+		p.Done = c.download.Bytes()
+	} else if c.all() {
+		p.Done = c.Manifest.Geo.Size
+	}
+	for _, fs := range c.places {
+		for i, f := range fs {
+			if i == 0 { // a second copy brings nothing that the first does not
+				p.Arriving += f.counted
+			}
+		}
+	}
+	for _, ch := range c.channels {
+		n := Neighbour{Name: ch.conn.s.Addr(), Peer: ch.conn.s.Peer(), Received: ch.received, Sent: ch.sent, Active: ch.active}
+		switch {
+		case ch.all && c.Manifest != nil:
+			n.Pieces = c.Manifest.Geo.Pieces
+		case ch.theirs != nil:
+			n.Pieces = uint32(ch.theirs.Count())
+		}
+		p.Neighbours = append(p.Neighbours, n)
+	}
+	c.progress.Store(p)
+}

@@ -1,0 +1,473 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/exchange"
+	"shoal/internal/identity"
+	"shoal/internal/store"
+	"shoal/internal/wire"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// syncEvery and syncBytes bound what a crash can lose.
+	syncEvery = 3 * time.Second
+	syncBytes = 64 << 20
+	// fullAge is how old a server must be before its names count as complete.
+	fullAge = 10 * time.Second
+	// corruptTime is how long a download without any source left waits, when one was cut off for wrong data.
+	corruptTime = 3 * time.Second
+	// giveTime is how long a download that is complete gives on while somebody wants it.
+	giveTime = 60 * time.Second
+	// idleTime is how long nobody must want it before that ends.
+	idleTime = time.Second
+)
+
+// CorruptError is a download whose only sources sent wrong data.
+type CorruptError struct {
+	Name string
+	Who  []string // that were cut off
+	Left uint32   // pieces that are missing
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("%s: every source that is left sent wrong data: %v; %d pieces are missing", e.Name, e.Who, e.Left)
+}
+
+// AmbiguousError is a name or the beginning of an id that several contents have.
+type AmbiguousError struct {
+	What    string
+	Entries []wire.Entry
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%q means %d different contents", e.What, len(e.Entries))
+}
+
+// NoContentError is a name or id that nobody in the swarm has.
+type NoContentError struct{ What string }
+
+func (e *NoContentError) Error() string { return fmt.Sprintf("nobody in the swarm has %q", e.What) }
+
+// FetchRequest says what to fetch, and where to.
+type FetchRequest struct {
+	Name       string         // what is asked for, and how the file is called unless Target says otherwise
+	ID         content.Prefix // decides, if it has bits
+	Dir        string
+	Target     string
+	Overwrite  bool
+	Restart    bool
+	Wait       bool          // wait for somebody to offer it
+	Patience   time.Duration // end when nothing came for so long; 0: never
+	Sequential bool
+	Note       func(text string)
+}
+
+// FetchStatus is a fetch at one moment.
+type FetchStatus struct {
+	Phase    Phase
+	Name     string
+	ID       content.ID
+	Size     int64
+	Resumed  int64 // bytes that were there before
+	Checked  int64 // bytes that were hashed of what is there
+	Exchange exchange.Progress
+}
+
+// Fetched is a content that is complete.
+type Fetched struct {
+	Name, Path string
+	ID         content.ID
+	Size       int64
+	Resumed    int64
+	Received   int64
+	Wasted     int64
+	Sources    int
+	Already    bool
+}
+
+// Fetch is one content on its way to this machine.
+type Fetch struct {
+	m       *Member
+	req     FetchRequest
+	entry   wire.Entry
+	records []wire.Record
+	content *exchange.Content
+	d       *store.Download
+	status  atomic.Pointer[FetchStatus]
+	checked atomic.Int64
+
+	fetched  chan *content.Manifest
+	complete chan struct{}
+	failed   chan error
+
+	mu    sync.Mutex // guards liars
+	liars []string
+}
+
+// NewFetch makes a fetch that does nothing until it is run.
+func (m *Member) NewFetch(req FetchRequest) *Fetch {
+	if req.Note == nil {
+		req.Note = func(string) {}
+	}
+	f := &Fetch{
+		m: m, req: req, fetched: make(chan *content.Manifest, 1), complete: make(chan struct{}), failed: make(chan error, 1),
+	}
+	f.status.Store(&FetchStatus{Phase: Searching, Name: req.Name})
+	return f
+}
+
+// Status returns how far it is.
+func (f *Fetch) Status() FetchStatus {
+	st := *f.status.Load()
+	st.Checked = f.checked.Load()
+	if f.content != nil && st.Phase != Searching {
+		st.Exchange = f.content.Progress()
+	}
+	return st
+}
+
+func (f *Fetch) set(change func(*FetchStatus)) {
+	st := *f.status.Load()
+	change(&st)
+	f.status.Store(&st)
+}
+
+// Run finds the content, fetches, verifies and publishes it. What is verified stays for the next run when it fails. The
+// member goes on giving it until [Fetch.Close].
+func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
+	if err := f.resolve(ctx); err != nil {
+		return nil, err
+	}
+	if f.req.Target == "" {
+		f.req.Target = f.entry.Name
+	}
+	if err := checkTarget(f.req.Dir, f.req.Target); err != nil {
+		return nil, err
+	}
+	key := "v2:" + f.entry.ID.String() + "/" + f.req.Target
+	known, err := store.LoadManifest(f.req.Dir, key, f.entry.ID)
+	if err != nil {
+		f.m.cfg.Log.Debug("no manifest of an earlier run", "err", err)
+		known = nil
+	}
+	f.content = &exchange.Content{
+		ID: f.entry.ID, Manifest: known, Sequential: f.req.Sequential,
+		Fetched:  func(m *content.Manifest) { f.fetched <- m },
+		Complete: func() { close(f.complete) },
+		Failed: func(err error) {
+			select {
+			case f.failed <- err:
+			default:
+			}
+		},
+		Note: f.blamed,
+	}
+	f.set(func(st *FetchStatus) {
+		st.ID, st.Size, st.Name, st.Phase = f.entry.ID, f.entry.Size, f.entry.Name, Fetching
+	})
+	f.m.x.Add(f.content)
+	f.m.client.Follow(f.entry.ID, true)
+	if known == nil {
+		if known, err = f.await(ctx); err != nil {
+			f.release()
+			return nil, err
+		}
+	}
+	return f.take(ctx, known, key)
+}
+
+// take fetches the pieces.
+func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fetched, error) {
+	f.set(func(st *FetchStatus) { st.Phase, st.Size = Checking, m.Geo.Size })
+	d, err := store.OpenDownload(ctx, store.DownloadConfig{
+		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: key, Overwrite: f.req.Overwrite, Restart: f.req.Restart,
+		Checked: func(n int64) { f.checked.Add(n) },
+	})
+	path := filepath.Join(f.req.Dir, f.req.Target)
+	if errors.Is(err, store.ErrComplete) {
+		f.release()
+		f.set(func(st *FetchStatus) { st.Phase = Complete })
+		return &Fetched{Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Already: true}, nil
+	}
+	if err != nil {
+		f.release()
+		return nil, err
+	}
+	f.d = d
+	resumed := d.Bytes()
+	f.set(func(st *FetchStatus) { st.Phase, st.Resumed = Fetching, resumed })
+	f.m.client.Hold(m.ID, m.Geo.Size, d.HaveAll())
+	for _, r := range f.records {
+		f.m.client.Offer(r)
+	}
+	f.m.x.Begin(m.ID, d)
+	if err := f.fetch(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.Complete(ctx); err != nil {
+		return nil, err
+	}
+	f.m.client.Hold(m.ID, m.Geo.Size, true)
+	f.set(func(st *FetchStatus) { st.Phase = Complete })
+	p := f.content.Progress()
+	r := &Fetched{
+		Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: resumed, Received: p.Received, Wasted: p.Wasted,
+	}
+	for _, n := range p.Neighbours {
+		if n.Received > 0 {
+			r.Sources++
+		}
+	}
+	return r, nil
+}
+
+// fetch waits until all pieces are there, and keeps the journal meanwhile.
+func (f *Fetch) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error { return f.keepJournal(ctx) })
+	err := f.watch(ctx, f.complete)
+	cancel()
+	return errors.Join(err, g.Wait())
+}
+
+// keepJournal syncs what is verified, every few seconds or 64 MiB.
+func (f *Fetch) keepJournal(ctx context.Context) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	synced, at := f.d.Bytes(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		now := f.d.Bytes()
+		if now == synced || (now-synced < syncBytes && time.Since(at) < syncEvery) {
+			continue
+		}
+		if err := f.d.Sync(); err != nil {
+			select {
+			case f.failed <- err:
+			default:
+			}
+			return nil
+		}
+		synced, at = now, time.Now()
+	}
+}
+
+// await waits for the manifest.
+func (f *Fetch) await(ctx context.Context) (m *content.Manifest, err error) {
+	got := make(chan struct{})
+	stop := make(chan struct{})
+	var g errgroup.Group
+	g.Go(func() error {
+		select {
+		case m = <-f.fetched:
+			close(got)
+		case <-stop:
+		}
+		return nil
+	})
+	err = f.watch(ctx, got)
+	close(stop)
+	_ = g.Wait()
+	return m, err
+}
+
+// watch waits for done, a failure, the end of the user's patience, or of the last source that may be of use.
+func (f *Fetch) watch(ctx context.Context, done <-chan struct{}) error {
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	received, moved, sourced := int64(-1), time.Now(), time.Now()
+	for {
+		select {
+		case <-done:
+			return nil
+		case err := <-f.failed:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+		p := f.content.Progress()
+		if p.Received-p.Wasted != received || p.Paused {
+			received, moved = p.Received-p.Wasted, time.Now()
+		}
+		if f.req.Patience > 0 && time.Since(moved) > f.req.Patience {
+			return fmt.Errorf("%w for %v", ErrNoProgress, f.req.Patience)
+		}
+		if n, known := f.m.ss.sources(f.entry.ID); n > 0 || !known {
+			sourced = time.Now()
+		}
+		f.mu.Lock()
+		liars := slices.Clone(f.liars)
+		f.mu.Unlock()
+		if len(liars) > 0 && time.Since(sourced) > corruptTime && time.Since(moved) > corruptTime {
+			return &CorruptError{Name: f.entry.Name, Who: liars, Left: f.missing()}
+		}
+	}
+}
+
+func (f *Fetch) missing() (n uint32) {
+	if f.d == nil {
+		return 0
+	}
+	for _, have := range f.d.Snapshot() {
+		if !have {
+			n++
+		}
+	}
+	return n
+}
+
+// blamed notes a neighbour that was cut off.
+func (f *Fetch) blamed(who string, o *exchange.Offence) {
+	f.mu.Lock()
+	if !slices.Contains(f.liars, who) && len(f.liars) < 100 {
+		f.liars = append(f.liars, who)
+	}
+	f.mu.Unlock()
+	f.req.Note(fmt.Sprintf("%s sent wrong data (%v): cut off for %v", who, o, banTime))
+}
+
+// Give goes on giving for as long as somebody wants it, at most a minute, or with stay until ctx ends.
+func (f *Fetch) Give(ctx context.Context, stay bool) {
+	if stay {
+		<-ctx.Done()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, giveTime)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	last := time.Now()
+	for time.Since(last) < idleTime {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if f.m.x.Wanted(f.entry.ID) {
+			last = time.Now()
+		} else if f.m.x.Neighbours(f.entry.ID) == 0 {
+			return
+		}
+	}
+}
+
+// release ends the exchange.
+func (f *Fetch) release() {
+	f.m.x.Remove(f.entry.ID)
+	f.m.client.Retract(f.entry.ID)
+	f.m.client.Follow(f.entry.ID, false)
+	f.m.ss.forget(f.entry.ID)
+}
+
+// Close ends the exchange, and journals what is there.
+func (f *Fetch) Close() error {
+	if f.content == nil {
+		return nil
+	}
+	if f.d == nil {
+		return nil
+	}
+	f.release()
+	return f.d.Close()
+}
+
+// checkTarget refuses a target that no download may replace, before the swarm is asked.
+func checkTarget(dir, target string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, target)
+	fi, err := os.Lstat(path)
+	if err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w, and is no ordinary file", path, store.ErrExists)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// resolve finds out which content is meant: an id decides, otherwise a name, otherwise the beginning of an id.
+func (f *Fetch) resolve(ctx context.Context) error {
+	what := f.req.Name
+	if what == "" {
+		what = f.req.ID.String()
+	}
+	began := time.Now()
+	for {
+		entries, err := f.lookUp(ctx)
+		if err != nil {
+			return err
+		}
+		byID := make(map[content.ID]wire.Entry)
+		var each []wire.Entry
+		for _, e := range entries {
+			if _, known := byID[e.ID]; !known {
+				byID[e.ID] = e
+				each = append(each, e)
+			}
+		}
+		switch {
+		case len(each) == 1:
+			f.entry = each[0]
+			for _, e := range entries {
+				if e.Name == f.req.Name {
+					f.entry = e
+				}
+				if e.Record != nil {
+					f.records = append(f.records, *e.Record)
+				}
+			}
+			return nil
+		case len(each) > 1:
+			return &AmbiguousError{what, each}
+		case !f.req.Wait && f.m.ServerAge() > fullAge:
+			return &NoContentError{what}
+		case f.req.Patience > 0 && time.Since(began) > f.req.Patience:
+			return fmt.Errorf("%w: nobody offered %q in %v", ErrNoProgress, what, f.req.Patience)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func (f *Fetch) lookUp(ctx context.Context) ([]wire.Entry, error) {
+	if f.req.ID.Bits > 0 {
+		return f.m.client.Find(ctx, "", f.req.ID)
+	}
+	entries, err := f.m.client.Find(ctx, f.req.Name, content.Prefix{})
+	if err != nil || len(entries) > 0 {
+		return entries, err
+	}
+	prefix, err := content.ParsePrefix(f.req.Name)
+	if err != nil {
+		return nil, nil
+	}
+	return f.m.client.Find(ctx, "", prefix)
+}
+
+// PeerName is how people see a peer.
+func PeerName(id wire.PeerID) string { return identity.PeerShort(id) }

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"shoal/internal/identity"
+)
+
+// joinTimeout bounds one attempt to join.
+const joinTimeout = 15 * time.Second
+
+// Join makes this machine a member of the swarm of a link. A swarm that it is in already is only told the link's servers.
+func Join(ctx context.Context, states *identity.States, link identity.Link, machine string) (*identity.Swarm, error) {
+	if sw, err := states.Swarm(link.Swarm); err == nil {
+		if !sw.IsServer() {
+			return sw, sw.SetServers(link.Addrs)
+		}
+		return sw, nil
+	}
+	if !link.HasToken() {
+		return nil, identity.ErrToken
+	}
+	joining, err := states.BeginJoin(link, machine)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, addr := range link.Addrs {
+		reply, final, err := postJoin(ctx, addr, link, joining.Body)
+		if err == nil {
+			return joining.Finish(reply)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		if final {
+			return nil, errs[len(errs)-1]
+		}
+	}
+	return nil, &ServerError{Server: fmt.Sprint(link.Addrs), Err: errors.Join(errs...)}
+}
+
+// postJoin asks one server. Final says that its answer is the swarm's, whichever server is asked.
+func postJoin(ctx context.Context, addr string, link identity.Link, body []byte) (reply []byte, final bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	transport := &http.Transport{
+		DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			d := tls.Dialer{Config: identity.JoinConfig(link.Swarm), NetDialer: &net.Dialer{Timeout: dialTimeout}}
+			return d.DialContext(ctx, network, addr)
+		},
+		DisableKeepAlives: true,
+	}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+"/join", bytes.NewReader(body))
+	if err != nil {
+		return nil, false, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, errors.Is(err, identity.ErrForeign) || errors.Is(err, identity.ErrRole), err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+	if err != nil {
+		return nil, false, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, true, identity.DecodeJoinError(b)
+	}
+	return b, false, nil
+}

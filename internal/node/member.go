@@ -1,0 +1,355 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/exchange"
+	"shoal/internal/identity"
+	"shoal/internal/offence"
+	"shoal/internal/store"
+	"shoal/internal/swarm"
+	"shoal/internal/wire"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// MemberConfig says how a [Member] works.
+type MemberConfig struct {
+	Swarm   *identity.Swarm
+	Servers []string     // host:port of the swarm's servers; empty: those that the swarm's folder names
+	Listen  string       // host:port on which to serve; empty: every interface, DefaultPort, or any port if that is taken
+	Name    string       // of this machine, for people
+	Agent   string       // program and version, for people
+	Cache   *store.Cache // of hashes; nil: none
+	Classic *Config      // to be a peer of the classic swarm on the same port too; nil: not
+	Log     *slog.Logger
+	// Warn is told what the user should know and can do nothing about here.
+	Warn func(text string)
+}
+
+// Member is a running peer of a swarm: it shares, fetches, and passes on.
+type Member struct {
+	cfg      MemberConfig
+	self     wire.PeerID
+	instance uint64
+	began    time.Time
+	book     *offence.Book
+	x        *exchange.Exchange
+	client   *swarm.V2Client
+	ss       *sessions
+	classic  *Node
+	library  *store.Library
+	port     atomic.Uint32
+	local    atomic.Bool   // the server is reached over loopback
+	entered  chan struct{} // closed when the server has let us in
+	enterOne sync.Once
+	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
+
+	mu     sync.Mutex // guards shares
+	shares map[content.ID]*Sharing
+}
+
+// Sharing is a content that a member has whole, and gives.
+type Sharing struct {
+	Name     string
+	Path     string
+	Manifest *content.Manifest
+	Hit      bool // its hash was known
+	Copies   atomic.Int64
+	content  *exchange.Content
+	copied   chan struct{} // holds one: a copy was given
+}
+
+// Copied is told each time that another has got all of it.
+func (s *Sharing) Copied() <-chan struct{} { return s.copied }
+
+// Sent returns the bytes that were given.
+func (s *Sharing) Sent() int64 { return s.content.Progress().Sent }
+
+// Progress returns the exchange as it was a moment ago.
+func (s *Sharing) Progress() exchange.Progress { return s.content.Progress() }
+
+// NewMember makes a member that does nothing until it is run. Whoever makes one closes it.
+func NewMember(cfg MemberConfig) *Member {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Warn == nil {
+		cfg.Warn = func(string) {}
+	}
+	if len(cfg.Servers) == 0 {
+		cfg.Servers = cfg.Swarm.Servers()
+	}
+	m := &Member{
+		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
+		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
+	}
+	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log})
+	m.ss = newSessions(m)
+	if cfg.Classic != nil {
+		m.classic = New(*cfg.Classic)
+	}
+	return m
+}
+
+// Classic returns the classic peer that this member is as well; nil if it is none.
+func (m *Member) Classic() *Node { return m.classic }
+
+// Close lets go of the shared files. A member must not be closed while it runs.
+func (m *Member) Close() error {
+	if m.classic != nil {
+		return errors.Join(m.library.Close(), m.classic.Close())
+	}
+	return m.library.Close()
+}
+
+func (m *Member) hello() wire.Hello {
+	return wire.Hello{
+		Version: 1, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()),
+	}
+}
+
+// Self returns the member's id.
+func (m *Member) Self() wire.PeerID { return m.self }
+
+// Port returns the port that the member listens on.
+func (m *Member) Port() int { return int(m.port.Load()) }
+
+// Run takes part in the swarm for as long as body runs, which begins once the server has let us in, and returns what body
+// returns; or sooner, with an error, when the member cannot listen or enter.
+func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) error {
+	ln, err := m.listen()
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
+	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
+		Dial: m.dialServer, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals,
+	})
+	parent := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	errDone := errors.New("done")
+	g.Go(func() error { return m.x.Run(ctx) })
+	g.Go(func() error { m.ss.run(ctx); return nil })
+	g.Go(func() error {
+		if err := m.client.Run(ctx, m.hear); err != nil {
+			return &ServerError{Server: strings.Join(m.cfg.Servers, ","), Err: err}
+		}
+		return nil
+	})
+	mux := &port{
+		tls: m.cfg.Swarm.ServerConfig(), book: m.book, log: m.cfg.Log, frames: m.ss.accept, http: m.contents(),
+		max: maxConns, maxPerAddress: maxConnsPerAddress,
+	}
+	inClassic := make(chan struct{})
+	if m.classic == nil {
+		close(inClassic)
+	} else {
+		q := newQueue(ln.Addr())
+		mux.classic = q.serveClassic
+		m.classic.cfg.Listener, m.classic.cfg.Port = q, uint16(m.port.Load())
+		g.Go(func() error {
+			return m.classic.Run(ctx, func(ctx context.Context) error {
+				close(inClassic)
+				<-ctx.Done()
+				return nil
+			})
+		})
+	}
+	g.Go(func() error { return mux.serve(ctx, ln) })
+	g.Go(func() error {
+		for _, in := range []chan struct{}{m.entered, inClassic} {
+			select {
+			case <-in:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if err := body(ctx); err != nil {
+			return err
+		}
+		return errDone
+	})
+	switch err := g.Wait(); {
+	case errors.Is(err, errDone):
+		return nil
+	case err == nil: // ctx ended before body began
+		return context.Cause(parent)
+	default:
+		return err
+	}
+}
+
+func (m *Member) listen() (net.Listener, error) {
+	if m.cfg.Listen != "" {
+		ln, err := net.Listen("tcp", m.cfg.Listen)
+		if err != nil {
+			return nil, &ListenError{m.cfg.Listen, err}
+		}
+		return ln, nil
+	}
+	ln, err := net.Listen("tcp", ":"+strconv.Itoa(DefaultPort))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		ln, err = net.Listen("tcp", ":0")
+	}
+	if err != nil {
+		return nil, &ListenError{":" + strconv.Itoa(DefaultPort), err}
+	}
+	return ln, nil
+}
+
+// dialServer connects to the first server that answers.
+func (m *Member) dialServer(ctx context.Context) (*swarm.V2Link, error) {
+	var errs []error
+	for _, addr := range m.cfg.Servers {
+		tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+			continue
+		}
+		remote := tc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		m.local.Store(remote.IsLoopback())
+		return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(remote.IsLoopback())}, nil
+	}
+	if len(errs) == 0 {
+		errs = append(errs, errors.New("no server of this swarm is known"))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// addrs returns where this member can be dialled: at the addresses of its interfaces, at loopback exactly when the server
+// is reached over it.
+func (m *Member) addrs(local bool) (out []string) {
+	port := uint16(m.port.Load())
+	if host, _, err := net.SplitHostPort(m.cfg.Listen); err == nil && host != "" {
+		if a, err := netip.ParseAddr(host); err == nil && !a.IsUnspecified() {
+			return []string{netip.AddrPortFrom(a, port).String()}
+		}
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // the server knows from where we come
+	}
+	for _, a := range own {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue
+		}
+		ip := prefix.Addr().Unmap()
+		if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsLoopback() != local || len(out) == 8 {
+			continue
+		}
+		out = append(out, netip.AddrPortFrom(ip, port).String())
+	}
+	return out
+}
+
+// mayDial says whether an address that a server named may be dialled: loopback only when the server itself is there.
+func (m *Member) mayDial(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().IsLinkLocalUnicast() {
+		return false
+	}
+	return !a.Addr().Unmap().IsLoopback() || m.local.Load()
+}
+
+// hear takes in what the server tells.
+func (m *Member) hear(e swarm.V2Event) {
+	switch {
+	case e.Entered != nil:
+		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
+		m.enterOne.Do(func() { close(m.entered) })
+	case e.Lost != nil:
+		m.cfg.Log.Warn("lost the swarm server, coming back", "err", e.Lost)
+	case e.Peers != nil:
+		m.ss.heard(e.Peers)
+	case e.Removed != nil:
+		if n, err := m.cfg.Swarm.Merge(e.Removed); err != nil {
+			m.cfg.Log.Error("cannot keep removals", "err", err)
+		} else if n > 0 {
+			m.ss.cutRemoved()
+		}
+	}
+}
+
+// Share hashes a file, unless its hash is known, and gives it to whoever asks. Name is the file's own if it is empty; progress
+// is told how many bytes were hashed.
+func (m *Member) Share(ctx context.Context, path, name string, progress func(bytes int64)) (*Sharing, error) {
+	if name == "" {
+		name = filepath.Base(path)
+	}
+	if err := wire.CheckName(name); err != nil {
+		return nil, fmt.Errorf("share %s: %w", path, err)
+	}
+	shared, hit, err := m.library.ShareVerified(ctx, path, name, m.cfg.Cache, progress)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
+	s.content = &exchange.Content{
+		ID: shared.Manifest.ID, Manifest: shared.Manifest, Source: shared, Check: shared.CheckPiece,
+		Changed: func(err error) {
+			m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", name, err))
+			m.client.Retract(shared.Manifest.ID)
+		},
+		Copied: func(string) {
+			s.Copies.Add(1)
+			select {
+			case s.copied <- struct{}{}:
+			default:
+			}
+		},
+		Complete: func() {}, Fetched: func(*content.Manifest) {}, Failed: func(error) {},
+	}
+	m.mu.Lock()
+	twice := m.shares[s.Manifest.ID] != nil
+	m.shares[s.Manifest.ID] = s
+	m.mu.Unlock()
+	if !twice {
+		m.x.Add(s.content)
+		m.client.Hold(s.Manifest.ID, s.Manifest.Geo.Size, true)
+		m.client.Follow(s.Manifest.ID, true)
+	}
+	if m.cfg.Swarm.Role() != identity.Reader {
+		record, err := m.cfg.Swarm.SignRecord(name, s.Manifest.ID, s.Manifest.Geo.Size)
+		if err != nil {
+			return nil, err
+		}
+		m.client.Offer(record)
+	}
+	return s, nil
+}
+
+// Find returns what the swarm has under a name, or of an id.
+func (m *Member) Find(ctx context.Context, name string, prefix content.Prefix) ([]wire.Entry, error) {
+	return m.client.Find(ctx, name, prefix)
+}
+
+// List returns all that the swarm has.
+func (m *Member) List(ctx context.Context) ([]wire.Entry, error) { return m.client.List(ctx) }
+
+// Who returns who is in the swarm, or who ever was.
+func (m *Member) Who(ctx context.Context, all bool) ([]wire.Member, error) {
+	return m.client.Who(ctx, all)
+}
+
+// ServerAge returns how long the server has been running.
+func (m *Member) ServerAge() time.Duration { return time.Since(time.Unix(0, m.serverAt.Load())) }
+
+// Sent returns the bytes of pieces that were given.
+func (m *Member) Sent() int64 { return m.x.Sent() }

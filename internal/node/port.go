@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"shoal/internal/offence"
+	"shoal/internal/peer"
+)
+
+const (
+	// sniffTimeout is how long a connection may be silent before its first byte.
+	sniffTimeout = 10 * time.Second
+	// handshakeTimeout bounds the TLS handshake.
+	handshakeTimeout = 10 * time.Second
+	// maxQueued bounds the connections that wait to be taken by their server.
+	maxQueued = 64
+)
+
+// Reasons for which a port closes a connection.
+const (
+	RefusedVoice     = "unknown protocol" // the first byte is nothing that is spoken here
+	RefusedSilent    = "silent"
+	RefusedHandshake = "handshake"
+)
+
+// port is one listening port with its three voices: the first byte of a connection tells classic from TLS, and in TLS the
+// application protocol tells our frames from HTTP.
+type port struct {
+	tls     *tls.Config
+	classic func(ctx context.Context, conn net.Conn)                         // nil: not spoken
+	frames  func(ctx context.Context, conn *tls.Conn, under *peer.Coalesced) // shoal/2
+	http    http.Handler
+	book    *offence.Book
+	log     *slog.Logger
+	gate    gate
+
+	max, maxPerAddress int // connections at once
+}
+
+// serve serves what comes until ctx ends.
+func (p *port) serve(ctx context.Context, ln net.Listener) error {
+	p.gate = gate{max: p.max, maxPerAddress: p.maxPerAddress, perAddress: make(map[netip.Addr]int)}
+	web := newQueue(ln.Addr())
+	server := &http.Server{
+		Handler: p.http, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnState: web.state,
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { _ = server.Serve(web) })
+	defer server.Close()
+	defer web.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil: // a shortage of descriptors or memory, or a peer that was gone at once
+			p.log.Error("cannot accept, waiting", "err", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		if reason := p.gate.enter(from); reason != "" {
+			p.book.Note(reason, conn.RemoteAddr().String(), nil)
+			conn.Close()
+			continue
+		}
+		running.Go(func() {
+			p.one(ctx, conn, web)
+			p.gate.leave(from)
+		})
+	}
+}
+
+// one finds out what a connection speaks, and has it served.
+func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	first, sniffed, err := peer.Sniff(conn, sniffTimeout)
+	switch {
+	case err != nil:
+		p.book.Note(RefusedSilent, conn.RemoteAddr().String(), err)
+		conn.Close()
+	case first <= 3 && p.classic != nil:
+		stop()
+		p.classic(ctx, sniffed)
+	case first == 0x16:
+		p.secure(ctx, sniffed, web)
+	default:
+		p.book.Note(RefusedVoice, conn.RemoteAddr().String(), nil)
+		conn.Close()
+	}
+}
+
+func (p *port) secure(ctx context.Context, conn net.Conn, web *queue) {
+	under := peer.Coalesce(conn)
+	tc := tls.Server(under, p.tls)
+	shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	err := tc.HandshakeContext(shaking)
+	cancel()
+	if err != nil {
+		p.book.Note(RefusedHandshake, conn.RemoteAddr().String(), err)
+		conn.Close()
+		return
+	}
+	if tc.ConnectionState().NegotiatedProtocol == protocol {
+		under.Gather()
+		p.frames(ctx, tc, under)
+		return
+	}
+	web.serve(ctx, tc)
+}
+
+// queue hands connections that were accepted elsewhere to a server, as a listener.
+type queue struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	open  sync.Map // of net.Conn to a channel that is closed when it is
+}
+
+func newQueue(addr net.Addr) *queue {
+	return &queue{addr: addr, conns: make(chan net.Conn, maxQueued), done: make(chan struct{})}
+}
+
+// serve hands a connection over, and waits until it is closed.
+func (q *queue) serve(ctx context.Context, conn net.Conn) {
+	closed := make(chan struct{})
+	q.open.Store(conn, closed)
+	select {
+	case q.conns <- conn:
+	case <-q.done:
+		conn.Close()
+		return
+	case <-ctx.Done():
+		conn.Close()
+		return
+	}
+	select {
+	case <-closed:
+	case <-q.done:
+		conn.Close()
+	}
+}
+
+// serveClassic hands a connection to a classic server, which closes it itself.
+func (q *queue) serveClassic(ctx context.Context, conn net.Conn) {
+	select {
+	case q.conns <- conn:
+	case <-q.done:
+		conn.Close()
+	case <-ctx.Done():
+		conn.Close()
+	}
+}
+
+// state is the server's word on a connection.
+func (q *queue) state(conn net.Conn, st http.ConnState) {
+	if st != http.StateClosed && st != http.StateHijacked {
+		return
+	}
+	if closed, ok := q.open.LoadAndDelete(conn); ok {
+		close(closed.(chan struct{}))
+	}
+}
+
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *queue) Close() error   { q.once.Do(func() { close(q.done) }); return nil }
+func (q *queue) Addr() net.Addr { return q.addr }

@@ -1,0 +1,365 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/exchange"
+	"shoal/internal/identity"
+	"shoal/internal/peer"
+	"shoal/internal/wire"
+)
+
+// protocol is what TLS calls our frames.
+const protocol = "shoal/2"
+
+const (
+	// banTime is how long a peer is cut off that sent what it must not.
+	banTime = 10 * time.Minute
+	// maxDialling bounds the connections that are being made at once.
+	maxDialling = 32
+	// neighbours is how many sessions a content wants at most.
+	neighbours = 40
+	// politeTime is how long one who was there first leaves it to a newcomer to dial.
+	politeTime = time.Second
+	// A peer that could not be reached is dialled again after a wait that doubles from minRedial to maxRedial.
+	minRedial   = time.Second
+	maxRedial   = time.Minute
+	dialTimeout = 5 * time.Second
+	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
+	maxCandidates = 1024
+)
+
+// who is one process of one peer: two commands on one machine share a key.
+type who struct {
+	peer     wire.PeerID
+	instance uint64
+}
+
+// candidate is a peer that may be dialled.
+type candidate struct {
+	wire.PeerAddr
+	after  time.Time // when it may be dialled next
+	wait   time.Duration
+	active bool // it is being dialled
+}
+
+// sessions are a member's connections to others: it dials, admits, and lets no peer have two.
+type sessions struct {
+	m *Member
+
+	mu         sync.Mutex // guards what follows
+	open       map[who]*live
+	banned     map[wire.PeerID]time.Time
+	candidates map[content.ID]map[who]*candidate
+	seen       map[content.ID]bool // a snapshot has come
+	total      map[content.ID]uint64
+	dialling   int
+
+	wake    chan struct{} // holds one: there may be somebody to dial
+	running sync.WaitGroup
+}
+
+// live is a session that is in use.
+type live struct {
+	s    *peer.Session
+	stop func(error)
+}
+
+func newSessions(m *Member) *sessions {
+	return &sessions{
+		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
+		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
+		total: make(map[content.ID]uint64), wake: make(chan struct{}, 1),
+	}
+}
+
+// heard takes in what the server tells of the holders of a content.
+func (ss *sessions) heard(m *wire.Peers) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	known := ss.candidates[m.ID]
+	if known == nil {
+		known = make(map[who]*candidate)
+		ss.candidates[m.ID] = known
+	}
+	ss.total[m.ID] = m.Total
+	wait := politeTime
+	if m.Snapshot {
+		wait = 0
+		for k, c := range known {
+			if !c.active {
+				delete(known, k)
+			}
+		}
+		ss.seen[m.ID] = true
+	}
+	for _, a := range m.Added {
+		k := who{a.ID, a.Instance}
+		switch {
+		case a.ID == ss.m.self && a.Instance == ss.m.instance, len(known) >= maxCandidates:
+		case known[k] != nil:
+			known[k].PeerAddr = a
+		default:
+			known[k] = &candidate{PeerAddr: a, after: time.Now().Add(wait), wait: minRedial}
+		}
+	}
+	for _, a := range m.Gone { // a connection that works goes on
+		if c := known[who{a.ID, a.Instance}]; c != nil && !c.active {
+			delete(known, who{a.ID, a.Instance})
+		}
+	}
+	ss.kick()
+}
+
+// forget drops what is known of a content.
+func (ss *sessions) forget(id content.ID) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.candidates, id)
+	delete(ss.seen, id)
+	delete(ss.total, id)
+}
+
+// sources returns how many holders of a content may still be of use; known is false before the server has told.
+func (ss *sessions) sources(id content.ID) (n int, known bool) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for k := range ss.candidates[id] {
+		if time.Now().After(ss.banned[k.peer]) {
+			n++
+		}
+	}
+	return n, ss.seen[id]
+}
+
+func (ss *sessions) kick() {
+	select {
+	case ss.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run dials whom it should until ctx ends, and ends all sessions then.
+func (ss *sessions) run(ctx context.Context) {
+	defer ss.running.Wait()
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ss.wake:
+		case <-ticker.C:
+		}
+		for _, c := range ss.due() {
+			ss.running.Go(func() {
+				err := ss.dial(ctx, c)
+				ss.mu.Lock()
+				c.active = false
+				ss.dialling--
+				c.after = time.Now().Add(c.wait)
+				c.wait = min(2*c.wait, maxRedial)
+				if err == nil {
+					c.wait = minRedial
+				}
+				ss.mu.Unlock()
+			})
+		}
+	}
+}
+
+// due returns who is to be dialled now, and counts them as being dialled.
+func (ss *sessions) due() (out []*candidate) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	now := time.Now()
+	for _, known := range ss.candidates {
+		connected := 0
+		for k := range known {
+			if ss.open[k] != nil {
+				connected++
+			}
+		}
+		for k, c := range known {
+			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
+				break
+			}
+			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
+				continue
+			}
+			c.active = true
+			ss.dialling++
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// beingDialled says whether a peer is dialled for the sake of any content.
+func (ss *sessions) beingDialled(k who) bool {
+	for _, known := range ss.candidates {
+		if c := known[k]; c != nil && c.active {
+			return true
+		}
+	}
+	return false
+}
+
+// dial tries the addresses of a peer, and runs the session at the first that answers. It returns when the session is
+// in use, or could not be made.
+func (ss *sessions) dial(ctx context.Context, c *candidate) error {
+	var errs []error
+	for _, addr := range c.Addrs {
+		if !ss.m.mayDial(addr) {
+			continue
+		}
+		tc, under, err := dialTLS(ctx, addr, ss.m.cfg.Swarm.ClientConfig(identity.Peer{ID: c.ID}))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ss.running.Go(func() { ss.serve(ctx, tc, under, c.ID, true) })
+		return nil
+	}
+	ss.m.cfg.Log.Debug("cannot dial peer", "peer", identity.PeerShort(c.ID), "err", errors.Join(errs...))
+	return errors.Join(append(errs, errors.New("no address"))...)
+}
+
+// dialTLS makes a connection of frames.
+func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, *peer.Coalesced, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	under := peer.Coalesce(conn)
+	tc := tls.Client(under, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	under.Gather()
+	return tc, under, nil
+}
+
+// accept serves a connection that another peer made.
+func (ss *sessions) accept(ctx context.Context, tc *tls.Conn, under *peer.Coalesced) {
+	id, _, err := ss.m.cfg.Swarm.PeerOf(tc.ConnectionState())
+	if err != nil {
+		tc.Close()
+		return
+	}
+	ss.serve(ctx, tc, under, id, false)
+}
+
+// serve runs a session until it ends.
+func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled bool) {
+	ss.mu.Lock()
+	banned := time.Now().Before(ss.banned[id])
+	ss.mu.Unlock()
+	if banned || ss.m.cfg.Swarm.IsRemoved(id) {
+		tc.Close()
+		return
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var s *peer.Session
+	var join sync.Once
+	enter := func() { join.Do(func() { ss.enter(s, stop) }) }
+	s = peer.NewSession(peer.SessionConfig{
+		Conn: tc, Flush: under.Flush, Self: ss.m.self, Other: id, Dialled: dialled, Hello: ss.m.hello(),
+		Choose: ss.choose,
+		Handle: func(s *peer.Session, m wire.Message) error { enter(); return ss.m.x.Handle(s, m) },
+		Book:   ss.m.book, Log: ss.m.cfg.Log,
+	})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-s.Ready():
+			enter()
+		case <-ctx.Done():
+		}
+	})
+	err := s.Run(ctx)
+	cause := context.Cause(ctx)
+	stop(nil)
+	watching.Wait()
+	ss.leave(s)
+	var offended *exchange.Offence
+	if errors.As(cause, &offended) {
+		ss.m.book.Note(offended.Reason, s.Addr(), offended)
+		ss.ban(id)
+	}
+	ss.m.cfg.Log.Debug("session ended", "peer", identity.PeerShort(id), "addr", s.Addr(), "err", errors.Join(err, cause))
+}
+
+// choose says whether a session is the one to be used with its peer: an older one is kept.
+func (ss *sessions) choose(s *peer.Session) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	k := who{s.Peer(), s.Instance()}
+	if ss.open[k] != nil {
+		return false
+	}
+	ss.open[k] = &live{s: s, stop: func(error) {}} // its place is taken from now on
+	return true
+}
+
+// enter takes up a session that both sides use.
+func (ss *sessions) enter(s *peer.Session, stop func(error)) {
+	ss.mu.Lock()
+	k := who{s.Peer(), s.Instance()}
+	old := ss.open[k]
+	ss.open[k] = &live{s, stop}
+	ss.mu.Unlock()
+	if old != nil && old.s != s { // the other has found it dead
+		old.stop(errors.New("replaced by a newer connection"))
+	}
+	ss.m.x.Join(s, stop)
+}
+
+func (ss *sessions) leave(s *peer.Session) {
+	ss.m.x.Leave(s)
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	k := who{s.Peer(), s.Instance()}
+	if l := ss.open[k]; l != nil && l.s == s {
+		delete(ss.open, k)
+	}
+}
+
+// ban cuts a peer off, whatever its instance.
+func (ss *sessions) ban(id wire.PeerID) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for old, until := range ss.banned {
+		if time.Now().After(until) {
+			delete(ss.banned, old)
+		}
+	}
+	ss.banned[id] = time.Now().Add(banTime)
+	for k, l := range ss.open {
+		if k.peer == id {
+			l.stop(errors.New("banned"))
+		}
+	}
+}
+
+// cutRemoved ends the sessions of those who are no members any more.
+func (ss *sessions) cutRemoved() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for k, l := range ss.open {
+		if ss.m.cfg.Swarm.IsRemoved(k.peer) {
+			l.stop(errors.New("no member any more"))
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"shoal/internal/wire"
+)
+
+// maxFrameHead is the most bytes before the raw ones in a data frame.
+const maxFrameHead = wire.HeaderSize + 10
+
+// errReason is an error that knows how it is told to the other side.
+type errReason interface{ Reason() wire.Reason }
+
+// write sends control messages, and between them the data of what is served, one frame of each at a time.
+func (s *Session) write(ctx context.Context) error {
+	var frame, batch []byte
+	size, turn := wire.MaxDataBytes, 0
+	ping := time.NewTimer(0)
+	defer ping.Stop()
+	unflushed := 0
+	for {
+		s.mu.Lock()
+		batch, s.outbox = s.outbox, batch[:0]
+		var v *Serving
+		cancelled := false
+		if len(s.served) > 0 {
+			turn %= len(s.served)
+			v = s.served[turn]
+			turn++
+			cancelled = s.cancels[v.Request]
+		}
+		s.mu.Unlock()
+		if len(batch) > 0 {
+			if err := s.put(ctx, batch); err != nil {
+				return err
+			}
+			unflushed += len(batch)
+		}
+		if ctx.Err() != nil {
+			return s.bye(ctx)
+		}
+		switch {
+		case v == nil && unflushed > 0:
+			if err := s.flush(ctx); err != nil {
+				return err
+			}
+			unflushed = 0
+			continue
+		case v == nil:
+			if cap(batch) > 64<<10 {
+				batch = nil
+			}
+			frame = nil
+			select {
+			case <-ctx.Done():
+			case <-s.wake:
+			case <-ping.C:
+				ping.Reset(pingEvery)
+				s.ping()
+			}
+			continue
+		}
+		select {
+		case <-ping.C:
+			ping.Reset(pingEvery)
+			s.ping()
+		default:
+		}
+		if cancelled {
+			s.finish(v, wire.ReasonCancelled)
+			continue
+		}
+		if frame == nil {
+			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
+		}
+		began := time.Now()
+		n, err := s.sendFrame(ctx, v, frame, size)
+		if err != nil {
+			return err
+		}
+		if unflushed += n; unflushed >= gatherSize/2 {
+			if err := s.flush(ctx); err != nil {
+				return err
+			}
+			unflushed = 0
+		}
+		size = frameSize(size, time.Since(began))
+	}
+}
+
+// frameSize fits the size of data frames to what the connection moves in a frame's time.
+func frameSize(size int, took time.Duration) int {
+	switch {
+	case took > frameTime:
+		return max(size/2, minFrame)
+	case took < frameTime/4:
+		return min(size*2, wire.MaxDataBytes)
+	}
+	return size
+}
+
+// sendFrame sends the next bytes of what is served, and its end when there are no more.
+func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size int) (n int, err error) {
+	if !v.checked {
+		v.checked = true
+		if v.Before != nil {
+			if err := v.Before(); err != nil {
+				s.finish(v, reasonOf(err))
+				return 0, nil
+			}
+		}
+	}
+	want := int(min(int64(size), v.Len-v.at))
+	if want > 0 {
+		frame = wire.AppendData(frame[:0], v.Request, want)
+		head := len(frame)
+		frame = frame[:head+want]
+		if k, err := v.From.ReadAt(frame[head:], v.Off+v.at); k < want {
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			s.cfg.Log.Warn("cannot read a piece", "err", err)
+			s.finish(v, wire.ReasonRead)
+			return 0, nil
+		}
+		if err := s.put(ctx, frame); err != nil {
+			return 0, err
+		}
+		v.at += int64(want)
+		if v.Progress != nil {
+			v.Progress(int64(want))
+		}
+	}
+	if v.at == v.Len {
+		s.finish(v, wire.ReasonOK)
+	}
+	return want, nil
+}
+
+func reasonOf(err error) wire.Reason {
+	var known errReason
+	if errors.As(err, &known) {
+		return known.Reason()
+	}
+	return wire.ReasonRead
+}
+
+// finish ends what is served. The end goes into the outbox, so that it follows the data that was written.
+func (s *Session) finish(v *Serving, reason wire.Reason) {
+	s.mu.Lock()
+	for i, other := range s.served {
+		if other == v {
+			s.served = append(s.served[:i], s.served[i+1:]...)
+			break
+		}
+	}
+	delete(s.cancels, v.Request)
+	s.send(&wire.End{Request: v.Request, Reason: reason})
+	s.mu.Unlock()
+	v.done(reason)
+}
+
+func (s *Session) ping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pinged++
+	s.pingedAt = time.Now()
+	s.send(&wire.Ping{Number: s.pinged})
+}
+
+// put writes with a deadline.
+func (s *Session) put(ctx context.Context, b []byte) error {
+	if ctx.Err() == nil {
+		s.cfg.Conn.SetWriteDeadline(time.Now().Add(deadAfter))
+	}
+	_, err := s.cfg.Conn.Write(b)
+	return slow(err)
+}
+
+func (s *Session) flush(ctx context.Context) error {
+	if ctx.Err() == nil {
+		s.cfg.Conn.SetWriteDeadline(time.Now().Add(deadAfter))
+	}
+	return slow(s.cfg.Flush())
+}
+
+func slow(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ErrOutbox
+	}
+	return err
+}
+
+// bye tells the other side that the session ends.
+func (s *Session) bye(ctx context.Context) error {
+	s.cfg.Conn.SetWriteDeadline(time.Now().Add(byeTime))
+	reason := wire.ReasonClosing
+	if errors.Is(context.Cause(ctx), ErrProtocol) {
+		reason = wire.ReasonProtocol
+	}
+	if s.writeNow(&wire.Bye{Reason: reason}) != nil {
+		return nil
+	}
+	return nil
+}

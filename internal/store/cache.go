@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"shoal/internal/content"
+
+	"lukechampine.com/blake3"
+)
+
+const (
+	// maxCached bounds the manifests that a cache keeps.
+	maxCached = 10000
+	// maxCachedFile bounds one of them, in bytes.
+	maxCachedFile = 16 << 20
+	// racyTime is how old a change must be before its stamp is trusted: clocks of file systems are coarse.
+	racyTime = 2 * time.Second
+)
+
+// Cache keeps manifests of files by their stamps, so that a file is not hashed again while it is unchanged. What is in it
+// proves itself; it may be removed at any time.
+type Cache struct{ dir string }
+
+// OpenCache returns the cache in a folder, which is made when it is needed.
+func OpenCache(dir string) *Cache { return &Cache{dir} }
+
+// Manifest returns the manifest of an open file: a known one, or that of its bytes. A file that changes meanwhile is
+// [ErrChanged]. A nil cache knows nothing.
+func (c *Cache) Manifest(ctx context.Context, f *os.File, workers int, progress func(int64)) (m *content.Manifest, hit bool, err error) {
+	before, err := f.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	path := ""
+	if c != nil {
+		sum := blake3.Sum256(stamp(before))
+		path = filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
+		if m := readCached(path, before.Size()); m != nil {
+			return m, true, nil
+		}
+	}
+	if m, err = Hash(ctx, f, before.Size(), workers, progress); err != nil {
+		return nil, false, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	if string(stamp(before)) != string(stamp(after)) {
+		return nil, false, fmt.Errorf("%s: %w while it was hashed", f.Name(), ErrChanged)
+	}
+	if c != nil && time.Since(after.ModTime()) > racyTime {
+		c.keep(path, m)
+	}
+	return m, false, nil
+}
+
+// readCached reads an entry, if it is whole and of a file of that size.
+func readCached(path string, size int64) *content.Manifest {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxCachedFile))
+	if err != nil || len(b) < 32 {
+		return nil
+	}
+	m, err := content.ParseManifest(content.ID(b[:32]), b[32:])
+	if err != nil || m.Geo.Size != size {
+		return nil
+	}
+	return m
+}
+
+// keep writes an entry. A cache that cannot be written is no reason to fail.
+func (c *Cache) keep(path string, m *content.Manifest) {
+	if os.MkdirAll(c.dir, 0o700) != nil {
+		return
+	}
+	f, err := os.CreateTemp(c.dir, ".new-*")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(m.Append(m.ID[:]))
+	if f.Close() != nil || err != nil || os.Rename(f.Name(), path) != nil {
+		os.Remove(f.Name())
+		return
+	}
+	c.prune()
+}
+
+// prune removes the oldest entries when there are too many.
+func (c *Cache) prune() {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil || len(entries) <= maxCached {
+		return
+	}
+	age := func(e os.DirEntry) time.Time {
+		fi, err := e.Info()
+		if err != nil {
+			return time.Time{}
+		}
+		return fi.ModTime()
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return age(a).Compare(age(b)) })
+	for _, e := range entries[:len(entries)-maxCached*9/10] {
+		os.Remove(filepath.Join(c.dir, e.Name()))
+	}
+}
+
+// ShareVerified puts a file into the library under a name, with the manifest of its bytes.
+func (l *Library) ShareVerified(ctx context.Context, path, name string, cache *Cache, progress func(int64)) (s *Shared, hit bool, err error) {
+	if s, err = l.Share(path, name); err != nil {
+		return nil, false, err
+	}
+	s.Manifest, hit, err = cache.Manifest(ctx, s.f, 0, progress)
+	if err == nil {
+		err = s.Unchanged()
+	}
+	var fi os.FileInfo
+	if err == nil {
+		fi, err = s.f.Stat()
+	}
+	if err != nil {
+		l.Unshare(s.Name)
+		return nil, false, fmt.Errorf("share %s: %w", path, err)
+	}
+	s.stamp = string(stamp(fi))
+	return s, hit, nil
+}
+
+// CheckPiece returns [ErrChanged] when the bytes of a piece are not what they were when the file was hashed. They are looked
+// at only if the file's stamp has changed.
+func (s *Shared) CheckPiece(piece uint32) error {
+	fi, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	if string(stamp(fi)) == s.stamp {
+		return nil
+	}
+	h := hashers.Get().(*hasher)
+	defer hashers.Put(h)
+	if err := h.piece(s.f, s.Manifest.Geo, piece, nil); err != nil || !s.Manifest.Verify(piece, &h.h) {
+		return fmt.Errorf("%s: %w", s.Path, ErrChanged)
+	}
+	return nil
+}

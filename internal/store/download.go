@@ -1,0 +1,731 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"shoal/internal/content"
+
+	"github.com/bits-and-blooms/bitset"
+	"lukechampine.com/blake3"
+)
+
+// Errors of a verified download that a caller decides by.
+var (
+	ErrComplete = errors.New("the target is complete already")
+	ErrBadPiece = errors.New("the piece has not the bytes that its manifest says")
+)
+
+// DownloadConfig says what a [Download] is of and where it goes.
+type DownloadConfig struct {
+	Dir, Target string
+	Manifest    *content.Manifest
+	Key         string            // what is downloaded, as far as a rerun must find it again
+	Overwrite   bool              // an existing target is replaced at the end; what is equal in it is not fetched
+	Restart     bool              // throw away what an earlier run left
+	Workers     int               // that hash what is there; 0: as many as there are cores
+	Checked     func(bytes int64) // told how many more bytes of what is there were hashed; from several goroutines
+	Disk        Disk              // nil: [System]
+}
+
+// Download is a verified download under way. Its methods may be called from any goroutine, but for Complete and Close.
+type Download struct {
+	cfg  DownloadConfig
+	m    *content.Manifest
+	root Folder
+	dir  string // name of the hidden folder
+	lock File
+	log  File // the journal
+	end  int64
+	sum  uint32 // of the journal's header
+	data File
+
+	mu      sync.Mutex // guards what follows
+	have    *bitset.BitSet
+	news    *bitset.BitSet // of those: what the journal does not say yet
+	writers map[uint32]*PieceWriter
+	count   uint
+
+	place   sync.Mutex // held while the data file is written: a place has one writer at a time
+	syncing sync.Mutex // held while records are written: guards log, end and failed
+	failed  error      // what made a sync fail: nothing is believed to be synced after it
+
+	published bool
+}
+
+// OpenDownload begins a download or resumes it. What is there already, of an earlier run or in the target that is to be
+// replaced, is hashed, unless an earlier run was stopped properly. A target that has the content is [ErrComplete].
+func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
+	if cfg.Disk == nil {
+		cfg.Disk = System()
+	}
+	if cfg.Checked == nil {
+		cfg.Checked = func(int64) {}
+	}
+	root, err := cfg.Disk.OpenFolder(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n := uint(cfg.Manifest.Geo.Pieces)
+	d := &Download{
+		cfg: cfg, m: cfg.Manifest, root: root, dir: PartialDir(cfg.Key), have: bitset.New(n), news: bitset.New(n),
+		writers: make(map[uint32]*PieceWriter),
+	}
+	if err := d.open(ctx); err != nil {
+		return nil, errors.Join(err, d.closeFiles())
+	}
+	return d, nil
+}
+
+func (d *Download) open(ctx context.Context) error {
+	equal, err := d.lookAtTarget(ctx)
+	if errors.Is(err, ErrComplete) {
+		d.sweep()
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.enterFolder(); err != nil {
+		return err
+	}
+	if err := d.keepManifest(); err != nil {
+		return err
+	}
+	if err := d.openData(ctx); err != nil {
+		return err
+	}
+	return d.reuse(ctx, equal)
+}
+
+// lookAtTarget looks at what has the target's name. With Overwrite it returns which pieces are equal in it.
+func (d *Download) lookAtTarget(ctx context.Context) (equal []bool, err error) {
+	fi, err := d.root.Lstat(d.cfg.Target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: %w, and is no ordinary file", d.Path(), ErrExists)
+	case fi.Size() != d.m.Geo.Size && !d.cfg.Overwrite:
+		return nil, fmt.Errorf("%s: %w, and is another file", d.Path(), ErrExists)
+	}
+	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if equal, err = matching(ctx, f, d.m, d.cfg.Workers, nil, d.cfg.Checked); err != nil {
+		return nil, err
+	}
+	all := fi.Size() == d.m.Geo.Size
+	for _, is := range equal {
+		all = all && is
+	}
+	switch {
+	case all:
+		return nil, fmt.Errorf("%s: %w", d.Path(), ErrComplete)
+	case !d.cfg.Overwrite:
+		return nil, fmt.Errorf("%s: %w, and is another file", d.Path(), ErrExists)
+	}
+	return equal, nil
+}
+
+// sweep removes what an earlier run left that was stopped between giving the file its name and removing its traces.
+func (d *Download) sweep() {
+	if _, err := d.root.Lstat(d.dir); err != nil {
+		return
+	}
+	if d.enterFolder() == nil {
+		_ = d.removeTraces()
+	}
+}
+
+// enterFolder makes the hidden folder, and makes this process the only one in it.
+func (d *Download) enterFolder() error {
+	if err := d.root.Mkdir(d.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	fi, err := d.root.Lstat(d.dir)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() || !isOurs(fi) {
+		return fmt.Errorf("%s: %w, and is no folder of this user", filepath.Join(d.cfg.Dir, d.dir), ErrExists)
+	}
+	if d.lock, err = d.root.Open(d.name("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if err := d.lock.Lock(); err != nil && !isLocked(err) {
+		return fmt.Errorf("lock %s: %w", filepath.Join(d.cfg.Dir, d.name("lock")), err)
+	} else if err != nil {
+		pid := make([]byte, 20)
+		n, _ := d.lock.ReadAt(pid, 0)
+		return fmt.Errorf("%s: %w, number %s", d.Path(), ErrLocked, strings.TrimSpace(string(pid[:n])))
+	}
+	// The other may have finished, and removed the folder, between our open and our lock.
+	own, err := d.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if fi, err := d.root.Lstat(d.name("lock")); err != nil || !os.SameFile(own, fi) {
+		return fmt.Errorf("%s: %w, which has just finished", d.Path(), ErrLocked)
+	}
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err = d.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+func (d *Download) name(file string) string { return filepath.Join(d.dir, file) }
+
+// keepManifest writes the manifest beside the data, so that a later run needs nobody to tell it again.
+func (d *Download) keepManifest() error {
+	want := d.m.Append(nil)
+	f, err := d.root.Open(d.name("manifest"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	have := make([]byte, len(want)+1)
+	if n, _ := f.ReadAt(have, 0); bytes.Equal(have[:n], want) {
+		return nil
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(want, 0)
+	return err // it proves itself when it is read: it needs no sync
+}
+
+// LoadManifest returns the manifest that an earlier run of a download has kept, nil if there is none that is whole.
+func LoadManifest(dir, key string, id content.ID) (*content.Manifest, error) {
+	root, err := System().OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, nil
+	}
+	defer f.Close()
+	const most = 16 << 20
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, most))
+	if err != nil {
+		return nil, err
+	}
+	m, err := content.ParseManifest(id, b)
+	if err != nil {
+		return nil, nil // torn: it is fetched again
+	}
+	return m, nil
+}
+
+// openData opens the data and the journal of an earlier run, and finds out what of it is there.
+func (d *Download) openData(ctx context.Context) error {
+	if d.cfg.Restart {
+		for _, name := range []string{"journal", "data"} {
+			if err := d.root.Remove(d.name(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	var err error
+	if d.data, err = d.root.Open(d.name("data"), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+		return err
+	}
+	fi, err := d.data.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w, and is no ordinary file", filepath.Join(d.cfg.Dir, d.name("data")), ErrExists)
+	}
+	if target, err := d.root.Lstat(d.cfg.Target); err == nil && os.SameFile(target, fi) {
+		// It was published, and then changed by its owner: it is not ours to write to.
+		d.data.Close()
+		if err := d.root.Remove(d.name("data")); err != nil {
+			return err
+		}
+		if d.data, err = d.root.Open(d.name("data"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err != nil {
+			return err
+		}
+		if fi, err = d.data.Stat(); err != nil {
+			return err
+		}
+	}
+	clean, err := d.readJournal(fi)
+	if err != nil {
+		return err
+	}
+	if fi.Size() > 0 && !clean {
+		have, err := matching(ctx, d.data, d.m, d.cfg.Workers, func(p uint32) bool {
+			return d.m.Geo.Offset(p)+d.m.Geo.Len(p) <= fi.Size()
+		}, d.cfg.Checked)
+		if err != nil {
+			return err
+		}
+		d.have.ClearAll()
+		for p, is := range have {
+			if is {
+				d.have.Set(uint(p))
+			}
+		}
+	}
+	d.count = d.have.Count()
+	need := d.m.Geo.Size - min(allocated(fi), d.m.Geo.Size)
+	if free, err := d.root.Free(); err == nil && need > free {
+		if d.count == 0 {
+			defer d.abandon()
+		}
+		return &SpaceError{Path: d.Path(), Need: need, Free: free}
+	}
+	if !clean {
+		if err := d.beginJournal(); err != nil {
+			return err
+		}
+	}
+	if d.m.Geo.Size > 0 {
+		if err := d.data.Allocate(d.m.Geo.Size); err != nil {
+			return fmt.Errorf("reserve %d bytes for %s: %w", d.m.Geo.Size, d.Path(), err)
+		}
+	}
+	return nil
+}
+
+// abandon leaves no traces of a download that could not even begin.
+func (d *Download) abandon() { _ = d.removeTraces() }
+
+func (d *Download) header() journal {
+	return journal{Layout: OneFile, UnitSize: d.m.Geo.Piece, Size: d.m.Geo.Size, Name: d.cfg.Key}
+}
+
+// readJournal says whether the last run was stopped properly, and nothing has touched the data since: then what the journal
+// has is there.
+func (d *Download) readJournal(data fs.FileInfo) (clean bool, err error) {
+	if d.log, err = d.root.Open(d.name("journal"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return false, err
+	}
+	var stopped, last uint64
+	isLast := false
+	whole, err := replay(io.NewSectionReader(d.log, 0, 1<<40), func(j journal) error {
+		if j != d.header() {
+			return fmt.Errorf("%w: %v, wanted %v", ErrMismatch, j, d.header())
+		}
+		return nil
+	}, func(kind recordKind, first, count uint32) {
+		isLast = kind == recordClean
+		switch kind {
+		case recordClean:
+			last = uint64(first)<<32 | uint64(count)
+		case recordThere:
+			for u := uint64(first); u < min(uint64(first)+uint64(count), uint64(d.have.Len())); u++ {
+				d.have.Set(uint(u))
+			}
+		}
+	})
+	switch {
+	case errors.Is(err, errTorn):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("%s: %w", filepath.Join(d.cfg.Dir, d.dir), err)
+	}
+	stopped = last
+	d.end = whole
+	_, d.sum = d.header().append(nil)
+	return isLast && data.Size() == d.m.Geo.Size && stopped == stampOf(data), nil
+}
+
+// stampOf returns 64 bits that change when a file is another one or was changed.
+func stampOf(fi fs.FileInfo) uint64 {
+	sum := blake3.Sum256(stamp(fi))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// beginJournal writes the journal anew: its header, and what is there, which is hashed.
+func (d *Download) beginJournal() error {
+	b, sum := d.header().append(nil)
+	d.sum = sum
+	if err := d.log.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := d.log.WriteAt(b, 0); err != nil {
+		return err
+	}
+	d.end = int64(len(b))
+	d.news = d.have.Clone() // the next sync writes it: after the data
+	return errors.Join(d.log.Sync(), d.root.SyncDir(d.dir), d.root.SyncDir("."))
+}
+
+// reuse copies what is equal in the target that is to be replaced.
+func (d *Download) reuse(ctx context.Context, equal []bool) error {
+	if equal == nil {
+		return nil
+	}
+	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	g := d.m.Geo
+	return eachPiece(ctx, g.Pieces, d.cfg.Workers, func(p uint32) bool { return equal[p] && !d.Have(p) }, func(h *hasher, piece uint32) error {
+		w := d.Begin(piece)
+		defer w.Abort()
+		for off := int64(0); off < g.Len(piece); {
+			n, err := f.ReadAt(h.buf[:min(readSize, g.Len(piece)-off)], g.Offset(piece)+off)
+			if n == 0 {
+				return nil // it was cut short in the meantime
+			}
+			if err = w.Write(h.buf[:n]); err != nil {
+				return err
+			}
+			off += int64(n)
+		}
+		if _, err := w.Commit(); err != nil && !errors.Is(err, ErrBadPiece) {
+			return err
+		}
+		return nil
+	})
+}
+
+// Path returns where the file will be, or is.
+func (d *Download) Path() string { return sibling(d.cfg.Dir, d.cfg.Target) }
+
+// Have says whether a piece is verified.
+func (d *Download) Have(piece uint32) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.have.Test(uint(piece))
+}
+
+// HaveAll says whether every piece is.
+func (d *Download) HaveAll() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.count == uint(d.m.Geo.Pieces)
+}
+
+// Snapshot returns which pieces are verified.
+func (d *Download) Snapshot() []bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]bool, d.m.Geo.Pieces)
+	for p, ok := d.have.NextSet(0); ok; p, ok = d.have.NextSet(p + 1) {
+		out[p] = true
+	}
+	return out
+}
+
+// Bytes returns how many bytes are verified.
+func (d *Download) Bytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := int64(d.count) * d.m.Geo.Piece
+	if last := d.m.Geo.Pieces; last > 0 && d.have.Test(uint(last-1)) {
+		n += d.m.Geo.Len(last-1) - d.m.Geo.Piece
+	}
+	return n
+}
+
+// ReadAt reads bytes of pieces that are verified.
+func (d *Download) ReadAt(b []byte, off int64) (int, error) {
+	g := d.m.Geo
+	if off < 0 || off+int64(len(b)) > g.Size {
+		return 0, io.ErrUnexpectedEOF
+	}
+	for p := off / g.Piece; p*g.Piece < off+int64(len(b)); p++ {
+		if !d.Have(uint32(p)) {
+			return 0, fmt.Errorf("%s: piece %d is not there yet", d.Path(), p)
+		}
+	}
+	return d.data.ReadAt(b, off)
+}
+
+// PieceWriter takes one copy of a piece, in order. The first one of a piece writes through to its place; any other is collected
+// in memory until it is known to be good.
+type PieceWriter struct {
+	d     *Download
+	piece uint32
+	h     *hasher
+	at    int64
+	own   bool // the place is this writer's; guarded by d.place
+	mem   []byte
+	ended bool
+}
+
+// Begin begins a copy of a piece. Who begins one commits or aborts it.
+func (d *Download) Begin(piece uint32) *PieceWriter {
+	w := &PieceWriter{d: d, piece: piece, h: hashers.Get().(*hasher)}
+	w.h.h.Reset(d.m.Geo, piece)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writers[piece] == nil && !d.have.Test(uint(piece)) {
+		d.writers[piece], w.own = w, true
+	} else {
+		w.mem = make([]byte, 0, d.m.Geo.Len(piece))
+	}
+	return w
+}
+
+// Write takes the next bytes. More than the piece has is [ErrBadPiece].
+func (w *PieceWriter) Write(p []byte) error {
+	if w.ended {
+		return errEnded
+	}
+	if w.at+int64(len(p)) > w.d.m.Geo.Len(w.piece) {
+		w.at = w.d.m.Geo.Len(w.piece) + 1
+		return ErrBadPiece
+	}
+	_, _ = w.h.h.Write(p)
+	off := w.at
+	w.at += int64(len(p))
+	if w.mem != nil {
+		w.mem = append(w.mem, p...)
+		return nil
+	}
+	w.d.place.Lock()
+	defer w.d.place.Unlock()
+	if !w.own {
+		return nil // another copy was good first
+	}
+	return w.d.write(p, w.d.m.Geo.Offset(w.piece)+off)
+}
+
+var errEnded = errors.New("store: write to a piece that has ended")
+
+func (d *Download) write(p []byte, off int64) error {
+	_, err := d.data.WriteAt(p, off)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		free, _ := d.root.Free()
+		return &SpaceError{Path: d.Path(), Need: int64(len(p)), Free: free}
+	}
+	return err
+}
+
+// Commit verifies the copy. First is false when another copy was verified before.
+func (w *PieceWriter) Commit() (first bool, err error) {
+	if w.ended {
+		return false, errEnded
+	}
+	good := w.at <= w.d.m.Geo.Len(w.piece) && w.d.m.Verify(w.piece, &w.h.h)
+	defer w.Abort()
+	if !good {
+		return false, ErrBadPiece
+	}
+	d := w.d
+	d.place.Lock()
+	defer d.place.Unlock()
+	if d.Have(w.piece) {
+		return false, nil
+	}
+	if w.mem != nil {
+		d.mu.Lock()
+		if other := d.writers[w.piece]; other != nil {
+			other.own = false
+			delete(d.writers, w.piece)
+		}
+		d.mu.Unlock()
+		if err := d.write(w.mem, d.m.Geo.Offset(w.piece)); err != nil {
+			return false, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.have.Set(uint(w.piece))
+	d.news.Set(uint(w.piece))
+	d.count++
+	return true, nil
+}
+
+// Abort gives the copy up. After a commit it does nothing.
+func (w *PieceWriter) Abort() {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	hashers.Put(w.h)
+	w.h, w.mem = nil, nil
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	if w.d.writers[w.piece] == w {
+		delete(w.d.writers, w.piece)
+	}
+}
+
+// Sync makes the verified pieces last: first their data, then the journal that says so.
+func (d *Download) Sync() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	if d.failed == nil && d.log != nil {
+		d.failed = d.sync()
+	}
+	return d.failed
+}
+
+func (d *Download) sync() error {
+	d.mu.Lock()
+	news := d.news
+	d.news = bitset.New(news.Len())
+	d.mu.Unlock()
+	if news.None() {
+		return nil
+	}
+	if err := d.data.DataSync(); err != nil {
+		return fmt.Errorf("sync %s: %w", d.Path(), err)
+	}
+	var b []byte
+	for p, ok := news.NextSet(0); ok; {
+		end, more := news.NextClear(p)
+		if !more {
+			end = news.Len()
+		}
+		b = appendRecord(b, d.sum, recordThere, uint32(p), uint32(end-p))
+		p, ok = news.NextSet(end)
+	}
+	return d.appendLog(b)
+}
+
+func (d *Download) appendLog(b []byte) error {
+	if _, err := d.log.WriteAt(b, d.end); err != nil {
+		return fmt.Errorf("write journal of %s: %w", d.Path(), err)
+	}
+	d.end += int64(len(b))
+	if err := d.log.DataSync(); err != nil {
+		return fmt.Errorf("sync journal of %s: %w", d.Path(), err)
+	}
+	return nil
+}
+
+// Complete gives the file its name, and removes all traces of the download. It can be read from afterwards.
+func (d *Download) Complete(ctx context.Context) error {
+	if !d.HaveAll() {
+		panic("store: complete of an incomplete download")
+	}
+	if d.published {
+		return nil
+	}
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	if err := d.data.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", d.Path(), err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.publish(); err != nil {
+		return err
+	}
+	d.published = true
+	if err := d.root.SyncDir("."); err != nil {
+		return err
+	}
+	return d.removeTraces()
+}
+
+func (d *Download) publish() error {
+	fi, err := d.root.Lstat(d.cfg.Target)
+	if err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w, and is no ordinary file", d.Path(), ErrExists)
+	}
+	if d.cfg.Overwrite {
+		return d.root.Rename(d.name("data"), d.cfg.Target)
+	}
+	err = d.root.Link(d.name("data"), d.cfg.Target)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", d.Path(), ErrExists)
+	}
+	// No links here: take the name with an empty file that nobody else can have made, and rename over that.
+	f, err := d.root.Open(d.cfg.Target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", d.Path(), ErrExists)
+	} else if err != nil {
+		return err
+	}
+	f.Close()
+	if err := d.root.Rename(d.name("data"), d.cfg.Target); err != nil {
+		return errors.Join(err, d.root.Remove(d.cfg.Target))
+	}
+	return nil
+}
+
+// removeTraces removes the hidden folder. The lock's name goes last: until then nobody can begin in the folder.
+func (d *Download) removeTraces() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	var err error
+	if d.log != nil {
+		err = d.log.Close()
+		d.log = nil
+	}
+	for _, name := range []string{"journal", "manifest", "data", "lock"} {
+		if e := d.root.Remove(d.name(name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	_ = d.root.Remove(d.dir) // another may have begun in it: then it is not empty, and stays
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Close())
+		d.lock = nil
+	}
+	return err
+}
+
+// Close ends the work on a download. One that is not complete can be resumed, without hashing if nothing touches it.
+func (d *Download) Close() error {
+	err := d.Sync()
+	if err == nil && d.log != nil && !d.published {
+		err = d.stopClean()
+	}
+	return errors.Join(err, d.closeFiles())
+}
+
+// stopClean journals the stamp of the data file, which nobody writes to any more.
+func (d *Download) stopClean() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	d.place.Lock()
+	defer d.place.Unlock()
+	d.mu.Lock()
+	for _, w := range d.writers { // what they still write would not fit the stamp
+		w.own = false
+	}
+	d.mu.Unlock()
+	if err := d.data.Sync(); err != nil {
+		return err
+	}
+	fi, err := d.data.Stat()
+	if err != nil {
+		return err
+	}
+	stamp := stampOf(fi)
+	return d.appendLog(appendRecord(nil, d.sum, recordClean, uint32(stamp>>32), uint32(stamp)))
+}
+
+func (d *Download) closeFiles() error {
+	var errs []error
+	for _, f := range []*File{&d.log, &d.data, &d.lock} {
+		if *f != nil {
+			errs = append(errs, (*f).Close())
+			*f = nil
+		}
+	}
+	errs = append(errs, d.root.Close())
+	return errors.Join(errs...)
+}

@@ -1,0 +1,419 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/wire"
+)
+
+const (
+	// maxQueries bounds the queries that wait for an answer.
+	maxQueries = 64
+	// maxPages bounds the pages of one answer, whatever a server claims.
+	maxPages = 4096
+)
+
+// ErrQuery is a query that the server would not answer.
+var ErrQuery = errors.New("the server refused")
+
+// V2Link is a connection to a server, whose TLS is done.
+type V2Link struct {
+	Conn  net.Conn
+	Flush func() error
+	Addrs []string // host:port, where this peer can be dialled
+}
+
+// V2ClientConfig says how a [V2Client] works.
+type V2ClientConfig struct {
+	Dial     func(ctx context.Context) (*V2Link, error)
+	Hello    wire.Hello
+	Addrs    []string
+	Removals func() [][]byte
+	Log      *slog.Logger
+}
+
+// V2Event is one thing that a [V2Client] reports: one of its fields is set.
+type V2Event struct {
+	Entered *V2Entered
+	Lost    error // the client comes back by itself
+	Peers   *wire.Peers
+	Removed [][]byte
+}
+
+// V2Entered says that a server has let us in.
+type V2Entered struct {
+	Age time.Duration // of the server
+}
+
+// V2Client is a member's connection to its swarm server. Its methods may be called from any goroutine, at any time: what the
+// member holds, offers and follows is told again after each reconnect.
+type V2Client struct {
+	cfg V2ClientConfig
+
+	mu      sync.Mutex // guards what follows
+	conn    *v2conn    // nil while there is none
+	holds   map[content.ID]*wire.Hold
+	offers  map[content.ID][]wire.Record
+	follows map[content.ID]bool
+	order   []content.ID // of holds
+	queries map[uint64]chan wire.Message
+	next    uint64
+	back    chan struct{} // closed when there is a connection
+}
+
+// NewV2Client makes a client that is not connected.
+func NewV2Client(cfg V2ClientConfig) *V2Client {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &V2Client{
+		cfg: cfg, holds: make(map[content.ID]*wire.Hold), offers: make(map[content.ID][]wire.Record),
+		follows: make(map[content.ID]bool), queries: make(map[uint64]chan wire.Message), next: 1, back: make(chan struct{}),
+	}
+}
+
+// Run enters the swarm and reports what the server tells, until ctx ends. When no server can be reached at the first attempt,
+// or it does not let us in, that error is returned. Events come one at a time; report must not block.
+func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
+	wait := minRetry
+	for first := true; ; first = false {
+		link, err := c.cfg.Dial(ctx)
+		if err == nil {
+			began, in := time.Now(), false
+			err = c.session(ctx, link, func(e V2Event) { in = in || e.Entered != nil; report(e) })
+			if ctx.Err() != nil {
+				return nil
+			}
+			if first && !in {
+				return err
+			}
+			if removed := new(byeError); errors.As(err, &removed) && removed.reason == wire.ReasonRemoved {
+				return err
+			}
+			if in {
+				report(V2Event{Lost: err})
+			}
+			if time.Since(began) > maxRetry {
+				wait = minRetry
+			}
+		} else if ctx.Err() != nil {
+			return nil
+		} else if first {
+			return err
+		}
+		c.cfg.Log.Debug("no swarm server", "err", err)
+		if !pause(ctx, wait/2+rand.N(wait)/2) {
+			return nil
+		}
+		wait = min(wait*2, maxRetry)
+	}
+}
+
+// session is one connection, from its hello to its end.
+func (c *V2Client) session(ctx context.Context, link *V2Link, report func(V2Event)) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	conn := newV2conn(link.Conn, link.Flush)
+	conn.fail = fail
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() {
+		conn.SetReadDeadline(time.Unix(1, 0))
+		conn.SetWriteDeadline(time.Now().Add(v2Bye))
+		conn.kick()
+	})
+	defer stop()
+	age, err := c.enter(ctx, conn, link.Addrs)
+	if err != nil {
+		return err
+	}
+	c.resume(conn)
+	report(V2Event{Entered: &V2Entered{Age: age}})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		if err := conn.write(ctx); err != nil {
+			fail(err)
+		}
+	})
+	err = c.listen(ctx, conn, report)
+	fail(err)
+	writer.Wait()
+	c.lose()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return err
+}
+
+func (c *V2Client) enter(ctx context.Context, conn *v2conn, addrs []string) (age time.Duration, err error) {
+	conn.SetDeadline(time.Now().Add(v2HelloTime))
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if err := conn.now(&c.cfg.Hello); err != nil {
+		return 0, err
+	}
+	msg, err := conn.receive()
+	if err != nil {
+		return 0, err
+	}
+	hello, ok := msg.(*wire.Hello)
+	if !ok || hello.Version != v2Version {
+		return 0, fmt.Errorf("the server speaks another version of the protocol (%T)", msg)
+	}
+	if msg, err = conn.receive(); err != nil {
+		return 0, err
+	}
+	switch m := msg.(type) {
+	case *wire.Use:
+	case *wire.Bye:
+		return 0, &byeError{m.Reason, m.Text}
+	default:
+		return 0, fmt.Errorf("%w: a %T before use", errV2Order, msg)
+	}
+	enter := &wire.Enter{Addrs: addrs}
+	all := c.cfg.Removals()
+	enter.Removals = all[:min(len(all), wireStatements)]
+	if err := conn.now(enter); err != nil {
+		return 0, err
+	}
+	for part := range slices.Chunk(all[len(enter.Removals):], wireStatements) {
+		if err := conn.now(&wire.Removed{Statements: part}); err != nil {
+			return 0, err
+		}
+	}
+	conn.SetDeadline(time.Time{})
+	return time.Duration(hello.Age) * time.Millisecond, nil
+}
+
+// resume tells a server that we have come to what we told the one before.
+func (c *V2Client) resume(conn *v2conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = conn
+	close(c.back)
+	for _, id := range c.order {
+		conn.send(c.holds[id])
+		for _, r := range c.offers[id] {
+			conn.send(&wire.Offer{Record: r})
+		}
+	}
+	for id := range c.follows {
+		conn.send(&wire.Follow{ID: id, On: true})
+	}
+}
+
+// lose ends the queries that wait.
+func (c *V2Client) lose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn, c.back = nil, make(chan struct{})
+	for n, ch := range c.queries {
+		close(ch)
+		delete(c.queries, n)
+	}
+}
+
+func (c *V2Client) listen(ctx context.Context, conn *v2conn, report func(V2Event)) error {
+	for {
+		conn.SetReadDeadline(time.Now().Add(v2Dead))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		msg, err := conn.receive()
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *wire.Ping:
+			conn.send(&wire.Pong{Number: m.Number})
+		case *wire.Pong:
+		case *wire.Bye:
+			return &byeError{m.Reason, m.Text}
+		case *wire.Peers:
+			c.mu.Lock()
+			followed := c.follows[m.ID]
+			c.mu.Unlock()
+			if followed {
+				report(V2Event{Peers: m})
+			}
+		case *wire.Removed:
+			report(V2Event{Removed: m.Statements})
+		case *wire.Found:
+			c.answer(m.Query, m)
+		case *wire.There:
+			c.answer(m.Query, m)
+		case *wire.Failed:
+			if m.Query == 0 {
+				c.cfg.Log.Warn("the swarm server refused something", "text", m.Text)
+			}
+			c.answer(m.Query, m)
+		default:
+			return fmt.Errorf("%w: a %T from the server", errV2Order, msg)
+		}
+	}
+}
+
+func (c *V2Client) answer(query uint64, m wire.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.queries[query]; ch != nil {
+		delete(c.queries, query)
+		ch <- m
+	}
+}
+
+// Hold says that we exchange a content.
+func (c *V2Client) Hold(id content.ID, size int64, all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holds[id] == nil {
+		c.order = append(c.order, id)
+	}
+	c.holds[id] = &wire.Hold{ID: id, Size: size, All: all}
+	c.say(c.holds[id])
+}
+
+// Offer makes or repeats a record of a content that we hold.
+func (c *V2Client) Offer(r wire.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, known := range c.offers[r.ID] {
+		if known.Name == r.Name && string(known.Sig) == string(r.Sig) {
+			return
+		}
+	}
+	c.offers[r.ID] = append(c.offers[r.ID], r)
+	c.say(&wire.Offer{Record: r})
+}
+
+// Retract ends a hold and its offers.
+func (c *V2Client) Retract(id content.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holds[id] == nil {
+		return
+	}
+	delete(c.holds, id)
+	delete(c.offers, id)
+	c.order = slices.DeleteFunc(c.order, func(other content.ID) bool { return other == id })
+	c.say(&wire.Retract{ID: id})
+}
+
+// Follow says whether we want to be told who holds a content.
+func (c *V2Client) Follow(id content.ID, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if on {
+		c.follows[id] = true
+	} else {
+		delete(c.follows, id)
+	}
+	c.say(&wire.Follow{ID: id, On: on})
+}
+
+// say sends, if there is a connection; if not, the next one is told.
+func (c *V2Client) say(m wire.Message) {
+	if c.conn != nil {
+		c.conn.send(m)
+	}
+}
+
+// query asks the server, and waits for its answer; after a reconnect it asks again.
+func (c *V2Client) query(ctx context.Context, make_ func(number uint64) wire.Message) (wire.Message, error) {
+	for {
+		c.mu.Lock()
+		back, conn := c.back, c.conn
+		var ch chan wire.Message
+		if conn != nil {
+			if len(c.queries) >= maxQueries {
+				c.mu.Unlock()
+				return nil, errors.New("too many queries at once")
+			}
+			n := c.next
+			c.next++
+			ch = make(chan wire.Message, 1)
+			c.queries[n] = ch
+			conn.send(make_(n))
+		}
+		c.mu.Unlock()
+		if conn == nil {
+			select {
+			case <-back:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		select {
+		case m, ok := <-ch:
+			if failed, is := m.(*wire.Failed); is {
+				return nil, fmt.Errorf("%w: %s", ErrQuery, failed.Text)
+			}
+			if ok {
+				return m, nil
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Find returns what the swarm has under a name, or with a prefix of bits of an id.
+func (c *V2Client) Find(ctx context.Context, name string, prefix content.Prefix) ([]wire.Entry, error) {
+	return c.pages(ctx, func(n uint64, after []byte) wire.Message {
+		return &wire.Find{Query: n, Name: name, Prefix: prefix.ID, Bits: uint16(prefix.Bits), After: after}
+	})
+}
+
+// List returns all that the swarm has.
+func (c *V2Client) List(ctx context.Context) ([]wire.Entry, error) {
+	return c.pages(ctx, func(n uint64, after []byte) wire.Message { return &wire.List{Query: n, After: after} })
+}
+
+func (c *V2Client) pages(ctx context.Context, ask func(uint64, []byte) wire.Message) (out []wire.Entry, err error) {
+	var after []byte
+	for range maxPages {
+		m, err := c.query(ctx, func(n uint64) wire.Message { return ask(n, after) })
+		if err != nil {
+			return nil, err
+		}
+		found, ok := m.(*wire.Found)
+		if !ok {
+			return nil, fmt.Errorf("%w: it answered with a %T", ErrQuery, m)
+		}
+		out = append(out, found.Entries...)
+		if after = found.More; len(after) == 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+// Who returns who is in the swarm; with all, who ever joined.
+func (c *V2Client) Who(ctx context.Context, all bool) (out []wire.Member, err error) {
+	var after []byte
+	for range maxPages {
+		m, err := c.query(ctx, func(n uint64) wire.Message { return &wire.Who{Query: n, All: all, After: after} })
+		if err != nil {
+			return nil, err
+		}
+		there, ok := m.(*wire.There)
+		if !ok {
+			return nil, fmt.Errorf("%w: it answered with a %T", ErrQuery, m)
+		}
+		out = append(out, there.Members...)
+		if after = there.More; len(after) == 0 {
+			break
+		}
+	}
+	return out, nil
+}

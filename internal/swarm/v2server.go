@@ -1,0 +1,423 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"shoal/internal/offence"
+	"shoal/internal/wire"
+)
+
+const (
+	// Rates of control frames that are taken of one connection, per second and at once.
+	v2Rate  = 500
+	v2Burst = 10000
+	// v2Look is how often the server looks for removals that another process wrote.
+	v2Look = 500 * time.Millisecond
+)
+
+// Reasons for which the server ends a v2 connection.
+const (
+	RefusedV2Order   = "v2 order"
+	RefusedV2Frame   = "v2 frame"
+	RefusedV2Flood   = "v2 flood"
+	RefusedV2Slow    = "v2 slow"
+	RefusedV2Record  = "v2 record"
+	RefusedV2Removed = "v2 removed"
+)
+
+// V2Config says how a [V2] works. The functions are identity's.
+type V2Config struct {
+	Self     wire.PeerID
+	Hello    wire.Hello
+	Verify   func(*wire.Record) (by wire.PeerID, err error)
+	Removed  func(wire.PeerID) bool
+	Removals func() [][]byte
+	Merge    func([][]byte) (added int)
+	Members  func() []wire.Member    // all who ever joined
+	Classic  func() []netip.AddrPort // classic members; nil: none
+	Log      *slog.Logger
+	Book     *offence.Book
+}
+
+// V2 is the server's side of our own protocol: it keeps one [Table] and the connections around it.
+type V2 struct {
+	cfg   V2Config
+	began time.Time
+
+	mu      sync.Mutex // guards what follows
+	table   *Table
+	members map[PeerKey]*v2member
+	told    int // removals that everybody has been told
+}
+
+// v2member is one connection that has entered.
+type v2member struct {
+	*v2conn
+	key PeerKey
+}
+
+// NewV2 makes a server without connections.
+func NewV2(cfg V2Config) *V2 {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Book == nil {
+		cfg.Book = offence.NewBook(cfg.Log)
+	}
+	return &V2{
+		cfg: cfg, began: time.Now(), members: make(map[PeerKey]*v2member),
+		table: NewTable(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))), told: len(cfg.Removals()),
+	}
+}
+
+// Run tells everybody of removals until ctx ends.
+func (s *V2) Run(ctx context.Context) {
+	ticker := time.NewTicker(v2Look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.tellRemovals()
+		}
+	}
+}
+
+// tellRemovals pushes removals that are new, and ends the connections of those who are removed.
+func (s *V2) tellRemovals() {
+	all := s.cfg.Removals()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(all) <= s.told {
+		return
+	}
+	news := all[s.told:]
+	s.told = len(all)
+	for _, m := range s.members {
+		if s.cfg.Removed(m.key.ID) {
+			m.end(&wire.Bye{Reason: wire.ReasonRemoved, Text: "this machine was removed from the swarm"}, errors.New("removed"))
+			continue
+		}
+		for part := range slices.Chunk(news, wireStatements) {
+			m.send(&wire.Removed{Statements: part})
+		}
+	}
+}
+
+// wireStatements is how many statements go into one message.
+const wireStatements = 14
+
+// Serve converses with one member until the connection or ctx ends. Its TLS is done, and it is who it says.
+func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role string) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	c := newV2conn(conn, nil)
+	c.fail = fail
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() {
+		conn.SetReadDeadline(time.Unix(1, 0))
+		conn.SetWriteDeadline(time.Now().Add(v2Bye))
+		c.kick()
+	})
+	defer stop()
+	m, err := s.enter(ctx, c, id, role)
+	if err == nil {
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			if err := c.write(ctx); err != nil {
+				fail(err)
+			}
+		})
+		s.cfg.Log.Info("member entered", "peer", idText(id), "role", role, "addr", conn.RemoteAddr().String())
+		err = s.converse(ctx, m)
+		fail(err)
+		writer.Wait()
+		s.leave(m)
+		s.cfg.Log.Info("member left", "peer", idText(id), "how", context.Cause(ctx))
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if reason := reasonOfEnd(err); reason != "" {
+		s.cfg.Book.Note(reason, conn.RemoteAddr().String(), err)
+	}
+}
+
+func idText(id wire.PeerID) string { return fmt.Sprintf("%x", id[:5]) }
+
+var (
+	errV2Flood  = errors.New("too many messages")
+	errV2Record = errors.New("an offer that does not verify")
+)
+
+func reasonOfEnd(err error) string {
+	switch {
+	case errors.Is(err, errV2Order):
+		return RefusedV2Order
+	case errors.Is(err, wire.ErrMessage), errors.Is(err, wire.ErrLong), errors.Is(err, wire.ErrShort), errors.Is(err, wire.ErrType):
+		return RefusedV2Frame
+	case errors.Is(err, errV2Flood):
+		return RefusedV2Flood
+	case errors.Is(err, errV2Outbox):
+		return RefusedV2Slow
+	}
+	return ""
+}
+
+// enter exchanges hellos, and brings a member in.
+func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) (*v2member, error) {
+	c.SetDeadline(time.Now().Add(v2HelloTime))
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	own := s.cfg.Hello
+	own.Age = uint64(time.Since(s.began).Milliseconds())
+	if err := c.now(&own); err != nil {
+		return nil, err
+	}
+	msg, err := c.receive()
+	if err != nil {
+		return nil, err
+	}
+	hello, ok := msg.(*wire.Hello)
+	if !ok {
+		return nil, fmt.Errorf("%w: a %T before hello", errV2Order, msg)
+	}
+	if hello.Version != v2Version {
+		_ = c.now(&wire.Bye{Reason: wire.ReasonVersion})
+		return nil, errors.New("no common version")
+	}
+	if s.cfg.Removed(id) {
+		_ = c.now(&wire.Bye{Reason: wire.ReasonRemoved})
+		return nil, errors.New("removed")
+	}
+	if err := c.now(&wire.Use{}); err != nil {
+		return nil, err
+	}
+	if msg, err = c.receive(); err != nil {
+		return nil, err
+	}
+	enter, ok := msg.(*wire.Enter)
+	if !ok {
+		return nil, fmt.Errorf("%w: a %T before enter", errV2Order, msg)
+	}
+	if len(enter.Removals) > 0 {
+		s.cfg.Merge(enter.Removals)
+	}
+	c.SetDeadline(time.Time{})
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}}
+	addrs := dialable(c.RemoteAddr(), hello.Port, enter.Addrs)
+	s.mu.Lock()
+	old := s.members[m.key]
+	if old != nil { // it has come back before we saw it go
+		old.end(&wire.Bye{Reason: wire.ReasonDuplicate}, errors.New("replaced by a newer connection"))
+		s.tell(s.table.Leave(m.key))
+	}
+	s.members[m.key] = m
+	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
+	s.mu.Unlock()
+	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) {
+		c.send(&wire.Removed{Statements: part})
+	}
+	return m, nil
+}
+
+// dialable returns where a peer can be dialled: at the address from which it has come, and at those that it names. Loopback
+// is for those who come over loopback.
+func dialable(from net.Addr, port uint16, named []string) (out []string) {
+	var remote netip.Addr
+	if a, ok := from.(*net.TCPAddr); ok {
+		remote = a.AddrPort().Addr().Unmap()
+	}
+	if port == 0 {
+		return nil
+	}
+	if remote.IsValid() {
+		out = append(out, netip.AddrPortFrom(remote, port).String())
+	}
+	for _, s := range named {
+		a, err := netip.ParseAddrPort(s)
+		if err != nil || a.Port() != port || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().IsLinkLocalUnicast() ||
+			a.Addr().Unmap().IsLoopback() && !remote.IsLoopback() || slices.Contains(out, a.String()) || len(out) == 9 {
+			continue
+		}
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func (s *V2) leave(m *v2member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.members[m.key] == m {
+		delete(s.members, m.key)
+		s.tell(s.table.Leave(m.key))
+	}
+}
+
+// tell sends what the table wants to be told. s.mu is held.
+func (s *V2) tell(told []Told) {
+	for _, t := range told {
+		if m := s.members[t.To]; m != nil {
+			m.send(t.Msg)
+		}
+	}
+}
+
+// converse takes a member's messages until it goes.
+func (s *V2) converse(ctx context.Context, m *v2member) error {
+	tokens, last := float64(v2Burst), time.Now()
+	for {
+		m.SetReadDeadline(time.Now().Add(v2Dead))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		msg, err := m.receive()
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		tokens = min(v2Burst, tokens+now.Sub(last).Seconds()*v2Rate) - 1
+		last = now
+		if tokens < 0 {
+			m.end(&wire.Bye{Reason: wire.ReasonLimit}, errV2Flood)
+			return errV2Flood
+		}
+		if err := s.take(m, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// take handles one message of a member.
+func (s *V2) take(m *v2member, msg wire.Message) error {
+	now := int64(time.Since(s.began).Seconds())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.members[m.key] != m {
+		return errors.New("replaced by a newer connection")
+	}
+	switch q := msg.(type) {
+	case *wire.Ping:
+		m.send(&wire.Pong{Number: q.Number})
+	case *wire.Pong:
+	case *wire.Bye:
+		return &byeError{q.Reason, q.Text}
+	case *wire.Leave:
+		return &byeError{wire.ReasonClosing, "leave"}
+	case *wire.Hold:
+		told, err := s.table.Hold(m.key, q.ID, q.Size, q.All)
+		s.tell(told)
+		s.refuse(m, 0, err)
+	case *wire.Retract:
+		s.tell(s.table.Retract(m.key, q.ID))
+	case *wire.Offer:
+		s.mu.Unlock() // signatures take time
+		by, err := s.cfg.Verify(&q.Record)
+		s.mu.Lock()
+		if err != nil { // it may be a repeated record of one who was removed since: that is not the holder's mistake
+			s.cfg.Book.Note(RefusedV2Record, m.RemoteAddr().String(), err)
+			s.refuse(m, 0, err)
+			return nil
+		}
+		if s.members[m.key] != m {
+			return errors.New("replaced by a newer connection")
+		}
+		s.refuse(m, 0, s.table.Offer(m.key, q.Record, by, now))
+	case *wire.Find:
+		m.send(s.table.Find(q, now))
+	case *wire.List:
+		m.send(s.table.List(q, now))
+	case *wire.Follow:
+		if !q.On {
+			s.table.Unfollow(m.key, q.ID)
+			return nil
+		}
+		peers, err := s.table.Follow(m.key, q.ID)
+		if peers != nil {
+			m.send(peers)
+		}
+		s.refuse(m, 0, err)
+	case *wire.Who:
+		m.send(s.who(q))
+	case *wire.Removed:
+		s.cfg.Merge(q.Statements)
+	default:
+		return fmt.Errorf("%w: a %T", errV2Order, msg)
+	}
+	return nil
+}
+
+// refuse tells a member that a bound was reached.
+func (s *V2) refuse(m *v2member, query uint64, err error) {
+	if err != nil {
+		m.send(&wire.Failed{Query: query, Reason: wire.ReasonLimit, Text: cutText(err.Error())})
+	}
+}
+
+func cutText(s string) string { return s[:min(len(s), 200)] }
+
+// who answers who is there. Classic peers and those who are not connected follow on the last pages.
+func (s *V2) who(q *wire.Who) *wire.There {
+	if len(q.After) == 0 || len(q.After) == 40 {
+		there := s.table.Who(q)
+		if len(there.More) > 0 {
+			return there
+		}
+		there.More = s.moreWho(q, 0)
+		return there
+	}
+	rest := s.absent(q)
+	from := 0
+	for _, b := range q.After {
+		from = from<<8 | int(b)
+	}
+	there := &wire.There{Query: q.Query}
+	if from < len(rest) {
+		there.Members = rest[from:min(from+pageMembers, len(rest))]
+	}
+	there.More = s.moreWho(q, from+len(there.Members))
+	return there
+}
+
+// moreWho returns where the next page of those who are no v2 connections begins, nil if there is none.
+func (s *V2) moreWho(q *wire.Who, from int) []byte {
+	if from >= len(s.absent(q)) {
+		return nil
+	}
+	return []byte{byte(from >> 24), byte(from >> 16), byte(from >> 8), byte(from)}
+}
+
+// absent returns the classic members, and with All those who joined and are not connected.
+func (s *V2) absent(q *wire.Who) (out []wire.Member) {
+	if s.cfg.Classic != nil {
+		for _, a := range s.cfg.Classic() {
+			out = append(out, wire.Member{Addrs: []string{a.String()}, Online: true})
+		}
+	}
+	if q.All {
+		here := make(map[wire.PeerID]bool)
+		for k := range s.members {
+			here[k.ID] = true
+		}
+		for _, m := range s.cfg.Members() {
+			if !here[m.ID] {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
