@@ -31,6 +31,7 @@ const (
 	exitIntegrity    = 6
 	exitSpace        = 7
 	exitPermission   = 8
+	exitTrust        = 9
 	exitIncomplete   = 10
 	exitExists       = 11
 	exitIncompatible = 12
@@ -91,7 +92,7 @@ func explain(err error) *failure {
 		return known
 	}
 	for _, kind := range []func(error) *failure{
-		explainUsage, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
+		explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
 	} {
 		if f := kind(err); f != nil {
 			return f

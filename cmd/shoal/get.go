@@ -31,20 +31,40 @@ type getOptions struct {
 	chunkFiles     bool
 	sha256, blake3 string
 	stay, wait     bool
+	once           bool
+	linkFile       string
 	timeout        time.Duration
 }
 
 func newGet(e *env) *cobra.Command {
 	var o getOptions
 	cmd := &cobra.Command{
-		Use:   "get NAME",
+		Use:   "get NAME|ID|LINK",
 		Short: "Download a file from all who have it",
-		Long: `Download a file from all who have it, at once. Run the same command again after any interruption: it goes on where it
-stopped. The file appears under its name only when it is complete.`,
-		Example: `  shoal get --classic ubuntu.img
-  shoal get --classic --server 10.0.0.5 ubuntu.img -o /srv/images --sha256 9f2c...`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runGet(cmd.Context(), e, o, args[0]) },
+		Long: `Download a file from all who have it, at once. Every piece is verified as it comes. Run the same command again after any
+interruption: it goes on where it stopped. The file appears under its name only when it is complete.
+
+A link joins its swarm, if need be, and says which file; in a swarm a name is enough, or an id or its first 8 digits.`,
+		Example: `  shoal get shoal://10.0.0.5:50001/...      the line that shoal share prints
+  shoal get ubuntu.img -o /srv/images
+  shoal get --classic --server 10.0.0.5 old.iso --sha256 9f2c...`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.linkFile != "" {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what := ""
+			if len(args) > 0 {
+				what = args[0]
+			}
+			what, err := readLink(e, what, o.linkFile)
+			if err != nil {
+				return err
+			}
+			return runGet(cmd.Context(), e, o, what)
+		},
 	}
 	o.add(cmd)
 	f := cmd.Flags()
@@ -56,6 +76,8 @@ stopped. The file appears under its name only when it is complete.`,
 	f.StringVar(&o.sha256, "sha256", "", "SHA-256 that the file must have, in hex")
 	f.StringVar(&o.blake3, "blake3", "", "BLAKE3 hash that the file must have, in hex")
 	f.BoolVar(&o.stay, "stay", false, "share the file afterwards, until Ctrl-C")
+	f.BoolVar(&o.once, "once", false, "end at once when it is complete (otherwise others are given what they lack, at most a minute)")
+	addJoinFlags(cmd, &o.linkFile)
 	f.BoolVar(&o.wait, "wait", false, "wait until somebody shares the name")
 	f.DurationVar(&o.timeout, "timeout", 0, "end when nothing came for so long (default: never)")
 	return cmd
@@ -110,6 +132,16 @@ func target(output, name string) (dir, file string) {
 }
 
 func runGet(ctx context.Context, e *env, o getOptions, name string) error {
+	if only, err := e.onlyClassic(o.classic); err != nil {
+		return err
+	} else if only {
+		return getClassic(ctx, e, o, name)
+	}
+	return getVerified(ctx, e, o, name)
+}
+
+// getClassic downloads a file in a classic swarm alone.
+func getClassic(ctx context.Context, e *env, o getOptions, name string) error {
 	req, err := o.request(name)
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ type env struct {
 	quiet   bool
 	verbose bool
 	server  string
+	state   string
+	swarm   string
 }
 
 // signalError is the end that a signal makes of a command.
@@ -117,14 +119,14 @@ func newRoot(e *env) *cobra.Command {
 		Use:   "shoal",
 		Short: "Get large files onto many machines at once",
 		Long: `Shoal gets large files (disk images, model weights, datasets, builds) onto many machines at once.
-Every machine that has a file, or has just got it, gives it to the others.
+Every machine that has a file, or is getting it, gives it to the others. What moves is encrypted, for the members of a swarm
+only, and every piece is verified.
 
-This version speaks the classic protocol, which is unencrypted and cannot verify what it moves: each command wants
---classic, so that nobody uses it unawares.`,
-		Example: `  shoal demo                                    see a whole swarm work on this machine
-  shoal server --classic                        on one machine
-  shoal share --classic big.img                 on those that have the file
-  shoal get --classic big.img -o /srv/images    on all that want it`,
+--classic speaks the protocol of the original C++ program instead, which is unencrypted and cannot verify what it moves.`,
+		Example: `  shoal demo               see a whole swarm work on this machine
+  shoal share big.img      share a file, and start a swarm if this machine is in none
+  shoal get LINK           on the others: the line that share has printed
+  shoal get big.img        once they are in the swarm, the name is enough`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
@@ -140,9 +142,12 @@ This version speaks the classic protocol, which is unencrypted and cannot verify
 	f.BoolVar(&e.json, "json", false, "print one JSON object a line on standard output")
 	f.BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but results and errors")
 	f.BoolVarP(&e.verbose, "verbose", "v", false, "say more: what is asked of whom, and what came of it")
-	f.StringVar(&e.server, "server", defaultServer, "the swarm server, HOST[:PORT]")
+	f.StringVar(&e.server, "server", defaultServer, "the swarm server, HOST[:PORT], instead of the one of the swarm")
+	f.StringVar(&e.state, "state", defaultState(), "folder for keys and membership")
+	f.StringVar(&e.swarm, "swarm", "", "the swarm that is meant, by the begin of its id, where this machine is in several")
 	root.AddCommand(
-		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newPeer(e), newDemo(e), newVersion(e),
+		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newStatus(e),
+		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newDemo(e), newVersion(e),
 	)
 	return root
 }

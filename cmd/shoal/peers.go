@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"shoal/internal/node"
+
 	"github.com/spf13/cobra"
 )
 
@@ -18,9 +20,9 @@ func newPeers(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "peers",
 		Short: "List who is in the swarm",
-		Long: `List who is in the swarm, one ADDR:PORT a line. The classic protocol tells that only to members, so this enters the swarm
-for a moment; what it announces is a port on which it does listen.`,
-		Example: `  shoal peers --classic
+		Long: `List who is in the swarm. With --classic, on a machine that is in no swarm, one ADDR:PORT a line: the classic protocol tells
+that only to members, so this enters the swarm for a moment; what it announces is a port on which it does listen.`,
+		Example: `  shoal peers
   shoal peers --classic --server 10.0.0.5 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPeers(cmd.Context(), e, p) },
@@ -30,6 +32,12 @@ for a moment; what it announces is a port on which it does listen.`,
 }
 
 func runPeers(ctx context.Context, e *env, p peerFlags) error {
+	if only, err := e.onlyClassic(p.classic); err != nil {
+		return err
+	} else if !only {
+		p.classic = false
+		return e.inSwarm(ctx, p, func(ctx context.Context, m *node.Member) error { return listMembers(ctx, e, m, false) })
+	}
 	if p.listen == "" {
 		p.listen = "0.0.0.0:0"
 	}
@@ -58,26 +66,4 @@ func runPeers(ctx context.Context, e *env, p peerFlags) error {
 		}
 		return ctx.Err()
 	})
-}
-
-func newLs(e *env) *cobra.Command {
-	var classic bool
-	cmd := &cobra.Command{
-		Use:     "ls",
-		Short:   "List the files in the swarm (not possible with the classic protocol)",
-		Example: `  shoal ls --classic`,
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if err := wantClassic(classic); err != nil {
-				return err
-			}
-			return &failure{
-				Code: "E-PROTOCOL", Exit: exitIncompatible, What: "the classic protocol cannot list the files of a swarm",
-				Cause: "a classic peer only answers whether it has a file of a given name",
-				Next:  "shoal get --classic NAME    if you know the name; shoal peers --classic    lists who is there",
-			}
-		},
-	}
-	addClassic(cmd, &classic)
-	return cmd
 }

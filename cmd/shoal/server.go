@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"shoal/internal/classic"
-	"shoal/internal/node"
+	"shoal/internal/content"
+	"shoal/internal/identity"
 	"shoal/internal/swarm"
 
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ type serverOptions struct {
 	listen                    string
 	keepAlive                 time.Duration
 	maxMembers, maxPerAddress int
+	advertise                 string
 }
 
 func newServer(e *env) *cobra.Command {
@@ -27,16 +29,17 @@ func newServer(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run the swarm server: who is there",
-		Long: `Run the swarm server. It tells the peers of each other, as they come and go. It knows no files and carries none of
-their bytes; a download that is under way goes on without it.`,
-		Example: `  shoal server --classic
-  shoal server --classic --listen 10.0.0.5:50001`,
+		Long: `Run the swarm server. It lets machines into the swarm, knows who is there and what they share, and carries none of their
+bytes; a download that is under way goes on without it. The first run makes the swarm and its keys.`,
+		Example: `  shoal server
+  shoal server --listen 10.0.0.5:50001 --classic`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), e, o) },
 	}
 	addClassic(cmd, &o.classic)
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", ":"+strconv.Itoa(classic.DefaultPort), "where to listen, ADDR:PORT")
+	f.StringVar(&o.advertise, "advertise", "", "addresses in links, HOST[:PORT][,...] (default: those of this machine's interfaces)")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "how long a peer may be silent before it is probed; it is missed after twice that")
 	f.IntVar(&o.maxMembers, "max-members", 65_536, "connections at once")
 	f.IntVar(&o.maxPerAddress, "max-per-address", 4096, "connections at once from one address")
@@ -44,42 +47,80 @@ their bytes; a download that is under way goes on without it.`,
 }
 
 func runServer(ctx context.Context, e *env, o serverOptions) error {
-	if err := wantClassic(o.classic); err != nil {
-		return err
-	}
 	if o.keepAlive < time.Second || o.maxMembers < 1 || o.maxPerAddress < 1 {
 		return &usageError{"--keepalive must be at least 1s, --max-members and --max-per-address at least 1"}
 	}
-	addr, err := hostPort(o.listen, classic.DefaultPort)
+	sw, err := ownSwarm(e)
 	if err != nil {
-		return &usageError{"--listen: " + err.Error()}
+		return err
 	}
-	// The probes' own times are whole seconds on most systems.
-	probe := net.KeepAliveConfig{Enable: true, Idle: o.keepAlive, Interval: max(o.keepAlive/3, time.Second), Count: 3}
-	s := swarm.NewServer(swarm.ServerConfig{
-		MaxMembers: o.maxMembers, MaxPerAddress: o.maxPerAddress, KeepAlive: probe, Log: e.log(slog.LevelInfo),
-	})
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp4", addr)
+	var old *swarm.ServerConfig
+	if o.classic {
+		// The probes' own times are whole seconds on most systems.
+		probe := net.KeepAliveConfig{Enable: true, Idle: o.keepAlive, Interval: max(o.keepAlive/3, time.Second), Count: 3}
+		old = &swarm.ServerConfig{MaxMembers: o.maxMembers, MaxPerAddress: o.maxPerAddress, KeepAlive: probe, Log: e.log(slog.LevelInfo)}
+	}
+	host, err := openServer(ctx, e, sw, o.listen, o.advertise, old, slog.LevelInfo)
 	if err != nil {
-		return &node.ListenError{Addr: addr, Err: err}
+		return err
 	}
-	if e.json {
-		printJSON(e.stdout, struct {
-			V    int    `json:"v"`
-			T    string `json:"t"`
-			Addr string `json:"addr"`
-		}{1, "listening", ln.Addr().String()})
-	} else if !e.quiet {
-		e.screen.printf("Swarm server on %v (classic: unencrypted, open to anyone who connects). Ctrl-C stops it.\n", ln.Addr())
-		if host, _, _ := net.SplitHostPort(ln.Addr().String()); host == "0.0.0.0" {
-			e.screen.printf("On the other machines add  --server ADDRESS-OF-THIS-MACHINE\n")
-		}
+	if err := announceServer(e, sw, host, o.classic); err != nil {
+		host.ln.Close()
+		return err
 	}
 	stop := e.screen.show(func() gauge {
-		st := s.Stats()
-		return gauge{Label: fmt.Sprintf("%d members, %d connections", st.Entries, st.Connections)}
+		st := host.server.Stats()
+		if o.classic {
+			return gauge{Label: fmt.Sprintf("%d members, %d classic peers", st.Members, st.Classic)}
+		}
+		return gauge{Label: fmt.Sprintf("%d members", st.Members)}
 	})
 	defer stop()
-	return s.Serve(ctx, ln)
+	return host.server.Serve(ctx, host.ln)
+}
+
+// ownSwarm returns the swarm whose server this machine is; it makes one if there is none.
+func ownSwarm(e *env) (*identity.Swarm, error) {
+	all, err := e.swarms()
+	if err != nil {
+		return nil, err
+	}
+	for _, sw := range all {
+		if sw.IsServer() {
+			return sw, nil
+		}
+	}
+	states, err := e.states()
+	if err != nil {
+		return nil, err
+	}
+	return states.Create()
+}
+
+// announceServer says where the server is, and how machines are let in.
+func announceServer(e *env, sw *identity.Swarm, host *serverHost, classic bool) error {
+	if e.quiet {
+		return nil
+	}
+	token, _, err := sw.NewToken(identity.MemberRole, identity.TokenLife, 0, time.Now())
+	if err != nil {
+		return err
+	}
+	link := sw.Link(token, "", content.Prefix{}).String()
+	if e.json {
+		printJSON(e.stdout, struct {
+			V     int    `json:"v"`
+			T     string `json:"t"`
+			Addr  string `json:"addr"`
+			Swarm string `json:"swarm"`
+			Link  string `json:"link"`
+		}{1, "listening", host.ln.Addr().String(), sw.ID().String(), link})
+		return nil
+	}
+	e.screen.printf("Swarm server on %v for the swarm %s. Ctrl-C stops it.\n", host.ln.Addr(), sw.ID().String()[:8])
+	if classic {
+		e.screen.printf("Classic peers are let in as well: unencrypted, open to anyone who connects.\n")
+	}
+	e.screen.printf("\nOn the machines that are to come in (the link is good for 24 hours):\n\n    shoal join %s\n\n", shellQuote(link))
+	return nil
 }

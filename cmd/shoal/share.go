@@ -2,18 +2,28 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"path/filepath"
+	"syscall"
 	"time"
 
+	"shoal/internal/content"
+	"shoal/internal/identity"
 	"shoal/internal/node"
+	"shoal/internal/swarm"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 type shareOptions struct {
 	peerFlags
-	name string
+	name         string
+	once         bool
+	serverListen string
 }
 
 func newShare(e *env) *cobra.Command {
@@ -21,14 +31,19 @@ func newShare(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "share FILE...",
 		Short: "Share files until Ctrl-C",
-		Long:  `Share files with everyone in the swarm, from where they lie, until Ctrl-C.`,
-		Example: `  shoal share --classic ubuntu.img
-  shoal share --classic --server 10.0.0.5 model.bin data.tar`,
+		Long: `Share files with everyone in the swarm, from where they lie, until Ctrl-C. A machine that is in no swarm starts one, and prints
+the line that the others paste.`,
+		Example: `  shoal share ubuntu.img
+  shoal share model.bin data.tar
+  shoal share --classic --server 10.0.0.5 old.iso    with the classic protocol`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runShare(cmd.Context(), e, o, args) },
 	}
 	o.add(cmd)
-	cmd.Flags().StringVar(&o.name, "name", "", "share the one file under this name")
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "share the one file under this name")
+	f.BoolVar(&o.once, "once", false, "end when one whole copy was given")
+	f.StringVar(&o.serverListen, "server-listen", ":50001", "where the swarm server listens that is started here")
 	return cmd
 }
 
@@ -36,6 +51,190 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	if o.name != "" && len(files) > 1 {
 		return &usageError{"--name goes with one file"}
 	}
+	if only, err := e.onlyClassic(o.classic); err != nil {
+		return err
+	} else if only {
+		return shareClassic(ctx, e, o, files)
+	}
+	sw, err := e.pick()
+	if err != nil {
+		return err
+	}
+	started := sw == nil
+	if started {
+		states, err := e.states()
+		if err != nil {
+			return err
+		}
+		if sw, err = states.Create(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	var host *serverHost
+	if sw.IsServer() {
+		var old *swarm.ServerConfig
+		if o.classic {
+			old = &swarm.ServerConfig{Log: e.log(slog.LevelWarn)}
+		}
+		host, err = openServer(ctx, e, sw, o.serverListen, "", old, slog.LevelWarn)
+		var taken *node.ListenError
+		switch {
+		case errors.As(err, &taken) && errors.Is(err, syscall.EADDRINUSE) && !started:
+			// the server of this swarm runs already, in another process
+		case err != nil:
+			return err
+		default:
+			g.Go(func() error { return host.server.Serve(ctx, host.ln) })
+		}
+	}
+	g.Go(func() error {
+		defer cancel()
+		return shareIn(ctx, e, o, sw, files, host != nil)
+	})
+	return g.Wait()
+}
+
+// shareIn shares files in a swarm.
+func shareIn(ctx context.Context, e *env, o shareOptions, sw *identity.Swarm, files []string, serving bool) error {
+	m, err := o.member(e, sw, slog.LevelWarn)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if c := m.Classic(); c != nil {
+		for _, path := range files {
+			if _, err := c.Share(path, o.name); err != nil {
+				return err
+			}
+		}
+	}
+	return m.Run(ctx, func(ctx context.Context) error {
+		var shares []*node.Sharing
+		for _, path := range files {
+			count, stop := hashing(e, path)
+			s, err := m.Share(ctx, path, o.name, count)
+			stop()
+			if err != nil {
+				return err
+			}
+			shares = append(shares, s)
+			if err := announce(e, sw, m, s, o.classic); err != nil {
+				return err
+			}
+		}
+		if err := tellOthers(e, sw, shares, serving); err != nil {
+			return err
+		}
+		defer e.screen.show(giving(m))()
+		if o.once {
+			return untilCopied(ctx, shares)
+		}
+		<-ctx.Done()
+		return nil // that is how sharing ends
+	})
+}
+
+// untilCopied waits until each share was given whole to somebody.
+func untilCopied(ctx context.Context, shares []*node.Sharing) error {
+	for _, s := range shares {
+		select {
+		case <-s.Copied():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// announce says what is shared.
+func announce(e *env, sw *identity.Swarm, m *node.Member, s *node.Sharing, classic bool) error {
+	if e.json {
+		printJSON(e.stdout, struct {
+			V    int    `json:"v"`
+			T    string `json:"t"`
+			Name string `json:"name"`
+			Size int64  `json:"size"`
+			Path string `json:"path"`
+			ID   string `json:"id"`
+			Addr string `json:"addr"`
+		}{1, "sharing", s.Name, s.Manifest.Geo.Size, s.Path, s.Manifest.ID.String(), net.JoinHostPort("", fmt.Sprint(m.Port()))})
+		return nil
+	}
+	if e.quiet {
+		return nil
+	}
+	how := "encrypted, verified, for this swarm only"
+	if classic {
+		how += "; to classic peers unencrypted, unverified"
+	}
+	e.screen.printf("Sharing  %s  %s  (%s)\n         id  %s\n", quote(s.Name), size(s.Manifest.Geo.Size), how, s.Manifest.ID)
+	return nil
+}
+
+// tellOthers prints what the others type: with a token where this machine can let them in.
+func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, serving bool) error {
+	var links []string
+	if sw.IsServer() {
+		token, _, err := sw.NewToken(identity.MemberRole, identity.TokenLife, 0, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, s := range shares {
+			links = append(links, sw.Link(token, s.Name, content.PrefixOf(s.Manifest.ID)).String())
+		}
+	}
+	if e.json {
+		for i, link := range links {
+			printJSON(e.stdout, struct {
+				V    int    `json:"v"`
+				T    string `json:"t"`
+				Name string `json:"name"`
+				Link string `json:"link"`
+			}{1, "link", shares[i].Name, link})
+		}
+		return nil
+	}
+	if e.quiet {
+		return nil
+	}
+	if serving {
+		e.screen.printf("\nThe swarm server runs here, while this does.\n")
+	}
+	e.screen.printf("\nOn the other machines run:\n\n")
+	for i, s := range shares {
+		if links != nil {
+			e.screen.printf("    shoal get %s\n", shellQuote(links[i]))
+		} else {
+			e.screen.printf("    shoal get %s\n", shellQuote(s.Name))
+		}
+	}
+	if links != nil {
+		e.screen.printf("\nThe link lets any machine into the swarm for 24 hours. Those that are in need only the name.\n")
+	} else {
+		e.screen.printf("\nThey must be in the swarm: shoal link  on the server's machine prints what lets them in.\n")
+	}
+	e.screen.printf("Ctrl-C stops sharing.\n")
+	return nil
+}
+
+// giving describes what a member gives to others.
+func giving(m *node.Member) func() gauge {
+	last, at, rate := int64(0), time.Now(), 0.0
+	return func() gauge {
+		sent := m.Sent()
+		if dt := time.Since(at); dt > time.Second {
+			rate = float64(sent-last) / dt.Seconds()
+			last, at = sent, time.Now()
+		}
+		return gauge{Label: fmt.Sprintf("Serving: %d connections, %s/s up, %s in all", m.Sessions(), size(int64(rate)), size(sent))}
+	}
+}
+
+// shareClassic shares files in a classic swarm alone.
+func shareClassic(ctx context.Context, e *env, o shareOptions, files []string) error {
 	n, err := o.node(e, slog.LevelWarn, func(name string, err error) {
 		e.screen.printf("warning: %s is not served any more: %s\n", quote(name), oneLine(err.Error()))
 	})
@@ -56,7 +255,7 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	})
 }
 
-// announceShares says what is shared, and how the others get it.
+// announceShares says what is shared with classic peers, and how the others get it.
 func announceShares(e *env, n *node.Node) {
 	self, _ := n.Self()
 	for _, s := range n.Shares() {
@@ -83,7 +282,7 @@ func announceShares(e *env, n *node.Node) {
 	e.screen.printf("\nCtrl-C stops sharing.\n")
 }
 
-// serving describes what a node gives to others.
+// serving describes what a classic peer gives to others.
 func serving(n *node.Node) func() gauge {
 	last, at, rate := int64(0), time.Now(), 0.0
 	return func() gauge {
@@ -96,3 +295,5 @@ func serving(n *node.Node) func() gauge {
 			st.Serving, size(int64(rate)), size(st.Sent), st.Members)}
 	}
 }
+
+var _ = filepath.Base

@@ -34,10 +34,10 @@ func newVersion(e *env) *cobra.Command {
 					Revision  string   `json:"revision"`
 					Go        string   `json:"go"`
 					Protocols []string `json:"protocols"`
-				}{1, "version", version, revision, runtime.Version(), []string{"classic"}})
+				}{1, "version", version, revision, runtime.Version(), []string{"shoal/2", "classic"}})
 				return nil
 			}
-			fmt.Fprintf(e.stdout, "shoal %s (%s, %s, protocols: classic)\n", version, revision, runtime.Version())
+			fmt.Fprintf(e.stdout, "shoal %s (%s, %s, protocols: shoal/2, classic)\n", version, revision, runtime.Version())
 			return nil
 		},
 	}

@@ -353,3 +353,6 @@ func (m *Member) ServerAge() time.Duration { return time.Since(time.Unix(0, m.se
 
 // Sent returns the bytes of pieces that were given.
 func (m *Member) Sent() int64 { return m.x.Sent() }
+
+// Sessions returns how many connections to other peers are open.
+func (m *Member) Sessions() int { return m.ss.count() }

@@ -363,3 +363,10 @@ func (ss *sessions) cutRemoved() {
 		}
 	}
 }
+
+// count returns how many sessions are open.
+func (ss *sessions) count() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.open)
+}

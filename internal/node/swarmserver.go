@@ -137,3 +137,18 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 	s.cfg.Log.Info("joined", "from", r.RemoteAddr)
 	_, _ = w.Write(reply)
 }
+
+// ServerStats are figures of a server at one moment.
+type ServerStats struct {
+	Members int // connections of members
+	Classic int // classic peers
+}
+
+// Stats returns how many are there.
+func (s *Server) Stats() ServerStats {
+	st := ServerStats{Members: s.v2.Count()}
+	if s.classic != nil {
+		st.Classic = s.classic.Stats().Entries
+	}
+	return st
+}

@@ -421,3 +421,10 @@ func (s *V2) absent(q *wire.Who) (out []wire.Member) {
 	}
 	return out
 }
+
+// Count returns how many are connected.
+func (s *V2) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.Count()
+}

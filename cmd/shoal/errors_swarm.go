@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"shoal/internal/identity"
+	"shoal/internal/node"
+	"shoal/internal/store"
+	"shoal/internal/wire"
+)
+
+// explainTrust tells of keys, links and membership.
+func explainTrust(err error) *failure {
+	trust := func(what, cause, next string) *failure {
+		return &failure{Code: "E-NOT-MEMBER", Exit: exitTrust, What: what, Cause: cause, Next: next}
+	}
+	newLink := "ask for a new link:  shoal link    prints one on the machine of the swarm server"
+	switch {
+	case errors.Is(err, identity.ErrLink):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
+			Next: "paste the whole line that  shoal share  or  shoal link  has printed",
+		}
+	case errors.Is(err, identity.ErrTokenExpired), errors.Is(err, identity.ErrTokenUsed), errors.Is(err, identity.ErrToken):
+		return trust("the swarm does not let this machine in", oneLine(rootText(err)), newLink)
+	case errors.Is(err, identity.ErrRemoved):
+		return trust("the swarm does not let this machine in", "it was removed from the swarm", newLink)
+	case errors.Is(err, identity.ErrForeign), errors.Is(err, identity.ErrRole), errors.Is(err, identity.ErrPeer):
+		return &failure{
+			Code: "E-KEY-MISMATCH", Exit: exitTrust, What: "who answers there is not this swarm's server", Cause: oneLine(err.Error()),
+			Next: "check the address; if the server was set up anew, its machines must join anew with a new link",
+		}
+	case errors.Is(err, identity.ErrNoIssuer):
+		return trust("this machine cannot let others in", oneLine(err.Error()), "run it on the machine where  shoal share  or  shoal server  started the swarm")
+	case errors.Is(err, identity.ErrStateNewer):
+		return &failure{Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()), Next: "use the newer shoal, or another folder with  --state DIR"}
+	case errors.Is(err, identity.ErrState):
+		return &failure{Code: "E-PERM", Exit: exitPermission, What: oneLine(err.Error()), Next: "mend that, or use another folder with  --state DIR"}
+	}
+	return nil
+}
+
+// rootText is what the innermost known error says.
+func rootText(err error) string {
+	for _, known := range []error{identity.ErrTokenExpired, identity.ErrTokenUsed, identity.ErrToken} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return err.Error()
+}
+
+// explainVerified tells of contents of a swarm.
+func explainVerified(err error) *failure {
+	var missing *node.NoContentError
+	var several *node.AmbiguousError
+	var corrupt *node.CorruptError
+	switch {
+	case errors.As(err, &missing):
+		return &failure{
+			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody in this swarm shares " + quote(missing.What),
+			Next: "shoal ls    shows what there is; shoal get --wait " + shellQuote(missing.What) + "    waits until somebody does",
+		}
+	case errors.As(err, &several):
+		var lines []string
+		for i, e := range several.Entries[:min(len(several.Entries), 10)] {
+			by := e.ByName
+			if by == "" {
+				by = node.PeerName(e.By)
+			}
+			lines = append(lines, fmt.Sprintf("%d: %s  %s  %d holders, shared for %s by %s", i+1, e.ID.String()[:16], size(e.Size), e.Holders, age(e.Age), quote(by)))
+		}
+		return &failure{
+			Code: "E-TWO-CONTENTS", Exit: exitAmbiguous,
+			What:  fmt.Sprintf("%s means %d different files in this swarm; nothing was downloaded", quote(several.What), len(several.Entries)),
+			Cause: strings.Join(lines, "; "), Next: "choose by id:  shoal get " + several.Entries[0].ID.String()[:16],
+		}
+	case errors.As(err, &corrupt):
+		return &failure{
+			Code: "E-CORRUPT-SOURCE", Exit: exitIntegrity, Retryable: true,
+			What:  fmt.Sprintf("%s: nobody is left who has the right data; %d pieces are missing", quote(corrupt.Name), corrupt.Left),
+			Cause: "wrong data came from " + oneLine(strings.Join(corrupt.Who, ", ")),
+			Next:  "on that machine run  shoal verify FILE ; what is verified here is kept, the same command goes on",
+		}
+	case errors.Is(err, store.ErrChanged):
+		return &failure{
+			Code: "E-SOURCE-CHANGED", Exit: exitIntegrity, What: oneLine(err.Error()), Next: "wait until nobody writes to it, and run the command again",
+		}
+	case errors.Is(err, wire.ErrName):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "shoal share --name gives a file another name",
+		}
+	}
+	return nil
+}

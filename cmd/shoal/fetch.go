@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"shoal/internal/content"
+	"shoal/internal/identity"
+	"shoal/internal/node"
+)
+
+// getVerified fetches a content by link, name or id in a swarm.
+func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
+	if len(o.from) > 0 || o.chunkFiles {
+		return &usageError{"--from and --chunk-files are for the classic protocol"}
+	}
+	req := node.FetchRequest{
+		Name: what, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Patience: o.timeout,
+		Note: func(text string) {
+			if e.json {
+				printJSON(e.stdout, jsonNote{1, "note", text})
+			} else if !e.quiet {
+				e.screen.printf("warning: %s\n", oneLine(text))
+			}
+		},
+	}
+	if o.blake3 != "" {
+		id, err := content.ParseID(strings.ToLower(o.blake3))
+		if err != nil {
+			return &usageError{"--blake3: " + err.Error()}
+		}
+		req.ID = content.PrefixOf(id)
+	}
+	if o.sha256 != "" {
+		return &usageError{"--sha256 is for the classic protocol: here the content's id is checked, which is its BLAKE3 hash"}
+	}
+	sw, err := swarmOf(ctx, e, what, &req)
+	if err != nil {
+		return err
+	}
+	name := req.Name
+	if o.output == "" || o.timeout < 0 {
+		return &usageError{"--output must not be empty, nor --timeout below 0"}
+	}
+	req.Dir, req.Target = target(o.output, "")
+	m, err := o.member(e, sw, slog.LevelWarn)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	began := time.Now()
+	return m.Run(ctx, func(ctx context.Context) error {
+		f := m.NewFetch(req)
+		stop := watchFetch(e, f)
+		got, err := f.Run(ctx)
+		stop()
+		if err != nil {
+			st := f.Status()
+			err = errors.Join(err, f.Close())
+			if errors.Is(err, context.Canceled) && st.Size > 0 {
+				return &keptError{err, fmt.Sprintf("%s of %s of %s are kept: run the same command again to go on",
+					size(st.Exchange.Done), size(st.Size), quote(st.Name))}
+			}
+			return noFolder(err, req.Dir)
+		}
+		printFetched(e, got, time.Since(began))
+		if got.Already {
+			if !o.stay {
+				return nil
+			}
+			if _, err := m.Share(ctx, got.Path, name, nil); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		}
+		if !o.once {
+			if o.stay && !e.quiet && !e.json {
+				e.screen.printf("Giving %s to others. Ctrl-C stops that.\n", quote(got.Name))
+			}
+			f.Give(ctx, o.stay)
+		}
+		return f.Close()
+	})
+}
+
+// swarmOf finds the swarm that is meant: that of a link, which is joined if need be, or the one that this machine is in.
+func swarmOf(ctx context.Context, e *env, what string, req *node.FetchRequest) (*identity.Swarm, error) {
+	if !strings.HasPrefix(what, "shoal://") {
+		if id, err := content.ParseID(strings.ToLower(what)); err == nil {
+			req.ID = content.PrefixOf(id)
+		}
+		return e.need()
+	}
+	link, err := identity.ParseLink(what)
+	if err != nil {
+		return nil, err
+	}
+	if link.ID.Bits == 0 {
+		return nil, &usageError{"the link names no file: join with  shoal join LINK, and then  shoal get NAME"}
+	}
+	req.Name, req.ID = link.Name, link.ID
+	return enterSwarm(ctx, e, link)
+}
+
+// watchFetch shows how a fetch goes until stop is called.
+func watchFetch(e *env, f *node.Fetch) (stop func()) {
+	w := &fetchWatcher{e: e, f: f, done: make(chan struct{}), ended: make(chan struct{})}
+	go func() { defer close(w.ended); w.run() }()
+	return func() { close(w.done); <-w.ended }
+}
+
+type fetchWatcher struct {
+	e           *env
+	f           *node.Fetch
+	done, ended chan struct{}
+	started     bool
+	told        time.Time
+	part        int64
+}
+
+func (w *fetchWatcher) run() {
+	if !w.e.json && !w.e.quiet {
+		defer w.e.screen.show(w.gauge)()
+	}
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-w.done:
+			w.tell(w.f.Status())
+			return
+		case <-ticker.C:
+			w.tell(w.f.Status())
+		}
+	}
+}
+
+func (w *fetchWatcher) tell(st node.FetchStatus) {
+	if w.e.quiet || st.Phase == node.Searching || st.Phase == node.Checking {
+		return
+	}
+	p := st.Exchange
+	if !w.started {
+		w.started, w.told = true, time.Now()
+		switch {
+		case w.e.json:
+			printJSON(w.e.stdout, jsonStart{1, "start", st.Name, st.Size, st.Resumed, len(p.Neighbours)})
+		case st.Resumed > 0 && st.Size > 0:
+			w.e.screen.printf("Resuming %s at %d%% (%s kept)\n", quote(st.Name), st.Resumed*100/st.Size, size(st.Resumed))
+		default:
+			w.e.screen.printf("Getting  %s  %s  (encrypted, verified)\n", quote(st.Name), size(st.Size))
+		}
+	}
+	switch {
+	case w.e.json && time.Since(w.told) >= jsonEvery:
+		w.told = time.Now()
+		printJSON(w.e.stdout, jsonProgress{
+			1, "progress", st.Name, string(st.Phase), p.Done + p.Arriving, st.Size, int64(p.Rate), eta(st).Seconds(), active(st), p.Received,
+		})
+	case !w.e.json && !w.e.screen.terminal && st.Size > 0:
+		if part := p.Done * 10 / st.Size; part > w.part && time.Since(w.told) >= lineEvery {
+			w.told, w.part = time.Now(), part
+			w.e.screen.printf("get %s %d%% %s/%s %s\n", quote(st.Name), p.Done*100/st.Size, size(p.Done), size(st.Size), facts(st))
+		}
+	}
+}
+
+func (w *fetchWatcher) gauge() gauge {
+	st := w.f.Status()
+	switch st.Phase {
+	case node.Searching:
+		return gauge{Label: "Looking for " + quote(st.Name)}
+	case node.Checking:
+		return gauge{Label: "Checking " + cut(quote(st.Name), 24), Done: min(st.Checked, st.Size), Total: max(st.Size, 1)}
+	}
+	p := st.Exchange
+	done := min(p.Done+p.Arriving, st.Size)
+	return gauge{
+		Label: cut(st.Name, 24), Done: done, Total: max(st.Size, 1), Short: size(int64(p.Rate)) + "/s",
+		Facts: fmt.Sprintf("%s/%s  %s", size(done), size(st.Size), facts(st)),
+	}
+}
+
+func active(st node.FetchStatus) (n int) {
+	for _, s := range st.Exchange.Neighbours {
+		if s.Active > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func eta(st node.FetchStatus) time.Duration {
+	if st.Exchange.Rate < 1 {
+		return 0
+	}
+	return time.Duration(float64(st.Size-st.Exchange.Done) / st.Exchange.Rate * float64(time.Second))
+}
+
+func facts(st node.FetchStatus) string {
+	p := st.Exchange
+	switch {
+	case p.Paused:
+		return "paused: the disk is full, waiting for space"
+	case active(st) == 0 && p.Rate < 1:
+		return fmt.Sprintf("waiting for sources (%d neighbours)", len(p.Neighbours))
+	}
+	text := "--:--"
+	if d := eta(st); d > 0 {
+		text = seconds(d)
+	}
+	return fmt.Sprintf("%s/s  eta %s  sources %d", size(int64(p.Rate)), text, active(st))
+}
+
+// printFetched prints a result: its path on standard output, the rest as talk.
+func printFetched(e *env, r *node.Fetched, took time.Duration) {
+	if e.json {
+		printJSON(e.stdout, struct {
+			jsonDone
+			ID     string `json:"id"`
+			Wasted int64  `json:"wasted"`
+		}{jsonDone{
+			1, "done", r.Name, r.Path, r.Size, took.Seconds(), r.Sources, r.Received, r.Resumed, true, r.Already,
+		}, r.ID.String(), r.Wasted})
+		return
+	}
+	if !e.quiet {
+		e.screen.close() // what goes to standard output would be drawn over
+		sign := e.screen.sign("✓", "ok")
+		if r.Already {
+			e.screen.printf("%s %s  %s  already complete and verified, 0 B fetched\n", sign, quote(r.Name), size(r.Size))
+		} else {
+			rate := float64(r.Received) / max(took.Seconds(), 0.001)
+			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources  verified\n         id  %s\n", sign, quote(r.Name), size(r.Size),
+				took.Round(10*time.Millisecond), size(int64(rate)), r.Sources, r.ID)
+		}
+	}
+	fmt.Fprintln(e.stdout, r.Path)
+}
+
+var _ = filepath.Base
