@@ -113,7 +113,7 @@ func TestEndsThatScriptsCanTellApart(t *testing.T) {
 		"no server, share":   {[]string{"share", "--classic", "--json", "--server", nobody, path}, 5, "E-NO-SERVER"},
 		"no server, peers":   {[]string{"peers", "--classic", "--json", "--server", nobody}, 5, "E-NO-SERVER"},
 		"no listing":         {[]string{"ls", "--classic", "--json"}, 12, "E-PROTOCOL"},
-		"without --classic":  {[]string{"get", "--json", "--server", s.addr, name, "-o", dir}, 2, "E-USAGE"},
+		"without --classic":  {[]string{"get", "--json", "--server", s.addr, name, "-o", dir}, 9, "E-NOT-MEMBER"},
 		"bad name":           {s.getArgs("../evil.img", dir), 2, "E-USAGE"},
 		"bad digest":         {s.getArgs(name, dir, "--sha256", "12"), 2, "E-USAGE"},
 		"unknown flag":       {s.getArgs(name, dir, "--no-such-flag"), 2, "E-USAGE"},

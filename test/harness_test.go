@@ -151,6 +151,11 @@ type command struct {
 	spaces uintptr
 }
 
+var states atomic.Int64
+
+// newState returns the path of a state folder that nobody has used.
+func newState() string { return filepath.Join(suite, "state", strconv.FormatInt(states.Add(1), 10)) }
+
 // process is a running program. Its methods are for the test's own goroutine.
 type process struct {
 	t     *testing.T
@@ -186,7 +191,8 @@ func (c command) start(t *testing.T) *process {
 			p.cmd.Env = append(p.cmd.Env, v)
 		}
 	}
-	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite), c.env...)
+	// Each process is a machine of its own, unless the test says otherwise.
+	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite, "SHOAL_STATE="+newState()), c.env...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

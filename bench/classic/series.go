@@ -106,7 +106,7 @@ func (b *bench) open(ctx context.Context, f *field, holders int) error {
 	if f.bare, f.sender, err = b.start(ctx, "listening", self, senderRole, b.source); err != nil {
 		return err
 	}
-	server, addr, err := b.start(ctx, "listening", b.shoal, "server", "--classic", "--json", "--listen", "127.0.0.1:0")
+	server, addr, err := b.start(ctx, "listening", b.shoal, "server", "--classic", "--json", "--state", filepath.Join(b.dir, "state"), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

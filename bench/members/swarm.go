@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -32,7 +33,7 @@ type swarm struct {
 
 // open starts a server without members.
 func (b *bench) open(ctx context.Context) (*swarm, error) {
-	args := []string{"server", "--classic", "--json", "--listen", "127.0.0.1:0", "--max-per-address", strconv.Itoa(1 << 20)}
+	args := []string{"server", "--classic", "--json", "--state", filepath.Join(b.dir, "state"), "--listen", "127.0.0.1:0", "--max-per-address", strconv.Itoa(1 << 20)}
 	if b.quiet {
 		args = append(args, "--quiet")
 	}

@@ -32,6 +32,8 @@ func explainTrust(err error) *failure {
 			Code: "E-KEY-MISMATCH", Exit: exitTrust, What: "who answers there is not this swarm's server", Cause: oneLine(err.Error()),
 			Next: "check the address; if the server was set up anew, its machines must join anew with a new link",
 		}
+	case errors.Is(err, identity.ErrServing):
+		return &failure{Code: "E-LOCKED", Exit: exitPermission, What: oneLine(err.Error()), Next: "stop the other, or use it: shoal status"}
 	case errors.Is(err, identity.ErrNoIssuer):
 		return trust("this machine cannot let others in", oneLine(err.Error()), "run it on the machine where  shoal share  or  shoal server  started the swarm")
 	case errors.Is(err, identity.ErrStateNewer):

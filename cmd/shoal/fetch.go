@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -243,5 +242,3 @@ func printFetched(e *env, r *node.Fetched, took time.Duration) {
 	}
 	fmt.Fprintln(e.stdout, r.Path)
 }
-
-var _ = filepath.Base

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -175,18 +175,33 @@ type serverHost struct {
 	server *node.Server
 	sw     *identity.Swarm
 	ln     net.Listener
+	lock   io.Closer
 }
 
-// openServer opens the port of a swarm's server, and keeps the addresses by which it can be reached. In use is nil, nil: a
-// server of this machine is running.
+func (h *serverHost) serve(ctx context.Context) error {
+	defer h.lock.Close()
+	return h.server.Serve(ctx, h.ln)
+}
+
+func (h *serverHost) close() {
+	h.ln.Close()
+	h.lock.Close()
+}
+
+// openServer opens the port of a swarm's server, and keeps the addresses by which it can be reached.
 func openServer(ctx context.Context, e *env, sw *identity.Swarm, listen, advertise string, classicConfig *swarm.ServerConfig, level slog.Level) (*serverHost, error) {
 	addr, err := hostPort(listen, classic.DefaultPort)
 	if err != nil {
 		return nil, &usageError{"--listen: " + err.Error()}
 	}
+	lock, err := sw.Serving()
+	if err != nil {
+		return nil, err
+	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
+		lock.Close()
 		return nil, &node.ListenError{Addr: addr, Err: err}
 	}
 	addrs, err := serverAddrs(ln.Addr().(*net.TCPAddr), advertise)
@@ -195,10 +210,11 @@ func openServer(ctx context.Context, e *env, sw *identity.Swarm, listen, adverti
 	}
 	if err != nil {
 		ln.Close()
+		lock.Close()
 		return nil, err
 	}
 	s := node.NewServer(node.ServerConfig{Swarm: sw, Name: machineName(), Agent: agent(), Classic: classicConfig, Log: e.log(level)})
-	return &serverHost{s, sw, ln}, nil
+	return &serverHost{s, sw, ln, lock}, nil
 }
 
 // serverAddrs returns by which addresses others reach a server: those that the user names, the one that it listens on, or those of
@@ -311,5 +327,3 @@ func enterSwarm(ctx context.Context, e *env, link identity.Link) (*identity.Swar
 	}
 	return sw, nil
 }
-
-var errAskServer = errors.New("only the machine of the swarm server can do that")

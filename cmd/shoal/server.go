@@ -65,7 +65,7 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		return err
 	}
 	if err := announceServer(e, sw, host, o.classic); err != nil {
-		host.ln.Close()
+		host.close()
 		return err
 	}
 	stop := e.screen.show(func() gauge {
@@ -76,7 +76,7 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		return gauge{Label: fmt.Sprintf("%d members", st.Members)}
 	})
 	defer stop()
-	return host.server.Serve(ctx, host.ln)
+	return host.serve(ctx)
 }
 
 // ownSwarm returns the swarm whose server this machine is; it makes one if there is none.
@@ -99,7 +99,7 @@ func ownSwarm(e *env) (*identity.Swarm, error) {
 
 // announceServer says where the server is, and how machines are let in.
 func announceServer(e *env, sw *identity.Swarm, host *serverHost, classic bool) error {
-	if e.quiet {
+	if e.quiet && !e.json {
 		return nil
 	}
 	token, _, err := sw.NewToken(identity.MemberRole, identity.TokenLife, 0, time.Now())

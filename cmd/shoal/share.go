@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"shoal/internal/content"
@@ -60,8 +58,7 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	if err != nil {
 		return err
 	}
-	started := sw == nil
-	if started {
+	if sw == nil {
 		states, err := e.states()
 		if err != nil {
 			return err
@@ -74,20 +71,18 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	var host *serverHost
-	if sw.IsServer() {
+	if sw.IsServer() && e.server == defaultServer {
 		var old *swarm.ServerConfig
 		if o.classic {
 			old = &swarm.ServerConfig{Log: e.log(slog.LevelWarn)}
 		}
 		host, err = openServer(ctx, e, sw, o.serverListen, "", old, slog.LevelWarn)
-		var taken *node.ListenError
 		switch {
-		case errors.As(err, &taken) && errors.Is(err, syscall.EADDRINUSE) && !started:
-			// the server of this swarm runs already, in another process
+		case errors.Is(err, identity.ErrServing):
 		case err != nil:
 			return err
 		default:
-			g.Go(func() error { return host.server.Serve(ctx, host.ln) })
+			g.Go(func() error { return host.serve(ctx) })
 		}
 	}
 	g.Go(func() error {
@@ -295,5 +290,3 @@ func serving(n *node.Node) func() gauge {
 			st.Serving, size(int64(rate)), size(st.Sent), st.Members)}
 	}
 }
-
-var _ = filepath.Base

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 	"unicode"
@@ -267,15 +266,13 @@ type Joining struct {
 
 // BeginJoin makes the request to join the swarm of a link. One that was begun before is repeated with the same key.
 func (st *States) BeginJoin(link Link, machine string) (*Joining, error) {
-	s := &Swarm{dir: st.folder(link.Swarm), id: link.Swarm}
-	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir, err := st.makeFolder(link.Swarm)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkOwn(s.dir); err != nil {
-		return nil, err
-	}
+	s := &Swarm{dir: dir, id: link.Swarm}
 	j := &Joining{st: st, s: s, link: link}
-	err := s.locked(func() error {
+	err = s.locked(func() error {
 		key, err := s.keyFile("leaf.key")
 		if errors.Is(err, fs.ErrNotExist) {
 			if key, err = newKey(); err != nil {

@@ -35,17 +35,23 @@ const (
 // States is the folder in which a machine keeps its swarms.
 type States struct{ dir string }
 
-// OpenStates opens a folder, which is made if it is missing. It must be its owner's alone.
+// OpenStates opens a folder, which must be its owner's alone. One that is missing is made when there is something to keep.
 func OpenStates(dir string) (*States, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "swarms"), 0o700); err != nil {
-		return nil, err
-	}
 	for _, d := range []string{dir, filepath.Join(dir, "swarms")} {
-		if err := checkOwn(d); err != nil {
+		if err := checkOwn(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
 	return &States{dir}, nil
+}
+
+// makeFolder makes the folder of a swarm.
+func (st *States) makeFolder(id SwarmID) (path string, err error) {
+	path = st.folder(id)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	return path, checkOwn(path)
 }
 
 // checkOwn refuses what others may read or write, as ssh does.
@@ -75,6 +81,9 @@ func (st *States) folder(id SwarmID) string { return filepath.Join(st.dir, "swar
 // List returns the swarms of this machine, the one that was joined last first.
 func (st *States) List() (out []*Swarm, err error) {
 	entries, err := os.ReadDir(filepath.Join(st.dir, "swarms"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -175,10 +184,11 @@ func (st *States) Create() (*Swarm, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Swarm{dir: st.folder(id), id: id}
-	if err := os.Mkdir(s.dir, 0o700); err != nil {
+	dir, err := st.makeFolder(id)
+	if err != nil {
 		return nil, err
 	}
+	s := &Swarm{dir: dir, id: id}
 	for i, name := range []string{"authority.key", "issuer.key", "leaf.key"} {
 		b, err := keyPEM(keys[i])
 		if err != nil {
@@ -301,6 +311,22 @@ func (s *Swarm) locked(do func() error) error {
 		return err
 	}
 	return do()
+}
+
+// ErrServing says that another process of this machine is the swarm's server already.
+var ErrServing = errors.New("the swarm's server is running on this machine already")
+
+// Serving makes this process the only one that is this swarm's server here, until the returned lock is closed.
+func (s *Swarm) Serving() (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, "serving"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if tryLock(f) != nil {
+		f.Close()
+		return nil, ErrServing
+	}
+	return f, nil
 }
 
 // ID returns what the swarm is recognised by.

@@ -21,6 +21,9 @@ func wide(fi fs.FileInfo) bool { return fi.Mode().Perm()&0o077 != 0 }
 // lockFile waits for a lock that lasts until f is closed.
 func lockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }
 
+// tryLock takes such a lock, or fails at once.
+func tryLock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+
 func syncFolder(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
