@@ -14,6 +14,19 @@ type ID [32]byte
 // String returns the 64 hex digits that b3sum prints.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// errCBOR is what is no CBOR byte string of 32 bytes.
+var errCBOR = errors.New("not a byte string of 32 bytes")
+
+// UnmarshalCBOR reads an id from a CBOR byte string, which must have its length. It is there since decoders fill up or cut off
+// what has another.
+func (id *ID) UnmarshalCBOR(b []byte) error {
+	if len(b) != 2+len(id) || b[0] != 0x58 || int(b[1]) != len(id) {
+		return errCBOR
+	}
+	copy(id[:], b[2:])
+	return nil
+}
+
 var short = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // Short returns the first 128 bits as 26 characters of base32 in lower case, as links have them.

@@ -136,37 +136,3 @@ func (*There) Type() Type { return TypeThere }
 
 // Type returns TypeFailed.
 func (*Failed) Type() Type { return TypeFailed }
-
-func (m *Hello) check() error    { return nil }
-func (m *Use) check() error      { return nil }
-func (m *Ping) check() error     { return nil }
-func (m *Pong) check() error     { return nil }
-func (m *Bye) check() error      { return nil }
-func (m *Open) check() error     { return nil }
-func (m *Info) check() error     { return nil }
-func (m *Refuse) check() error   { return nil }
-func (m *Manifest) check() error { return nil }
-func (m *Part) check() error     { return nil }
-func (m *Have) check() error     { return nil }
-func (m *Reset) check() error    { return nil }
-func (m *Want) check() error     { return nil }
-func (m *Credit) check() error   { return nil }
-func (m *Get) check() error      { return nil }
-func (m *Pass) check() error     { return nil }
-func (m *Cancel) check() error   { return nil }
-func (m *End) check() error      { return nil }
-func (m *Close) check() error    { return nil }
-func (m *Enter) check() error    { return nil }
-func (m *Offer) check() error    { return nil }
-func (m *Hold) check() error     { return nil }
-func (m *Retract) check() error  { return nil }
-func (m *Find) check() error     { return nil }
-func (m *List) check() error     { return nil }
-func (m *Found) check() error    { return nil }
-func (m *Follow) check() error   { return nil }
-func (m *Peers) check() error    { return nil }
-func (m *Removed) check() error  { return nil }
-func (m *Leave) check() error    { return nil }
-func (m *Who) check() error      { return nil }
-func (m *There) check() error    { return nil }
-func (m *Failed) check() error   { return nil }

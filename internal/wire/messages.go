@@ -49,6 +49,9 @@ const (
 // PeerID is the hash of a peer's public key: see package identity.
 type PeerID [32]byte
 
+// UnmarshalCBOR reads a peer's id from a CBOR byte string of 32 bytes, and of no other length.
+func (p *PeerID) UnmarshalCBOR(b []byte) error { return (*content.ID)(p).UnmarshalCBOR(b) }
+
 // Reason says why something ended or was refused.
 type Reason uint64
 
