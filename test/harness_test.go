@@ -124,6 +124,13 @@ type event struct {
 	T        string
 	Name     string
 	Path     string
+	Link     string
+	ID       string
+	URL      string
+	Resolve  string
+	CACert   string
+	Token    string
+	Wasted   int64
 	Addr     string
 	Text     string
 	Code     string

@@ -35,7 +35,7 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 		}
 		req.ID = content.PrefixOf(id)
 	}
-	if o.sha256 != "" {
+	if o.sha256 != "" && !o.classic {
 		return &usageError{"--sha256 is for the classic protocol: here the content's id is checked, which is its BLAKE3 hash"}
 	}
 	sw, err := swarmOf(ctx, e, what, &req)
@@ -54,6 +54,11 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 	defer m.Close()
 	began := time.Now()
 	return m.Run(ctx, func(ctx context.Context) error {
+		if bridged, err := onlyClassicHas(ctx, m, req); err != nil {
+			return err
+		} else if bridged {
+			return getBridged(ctx, e, o, m, name, began)
+		}
 		f := m.NewFetch(req)
 		stop := watchFetch(e, f)
 		got, err := f.Run(ctx)
@@ -86,6 +91,39 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 		}
 		return f.Close()
 	})
+}
+
+// onlyClassicHas says whether a name must be asked of classic peers, since nobody offers it in the swarm, and the user allows that.
+func onlyClassicHas(ctx context.Context, m *node.Member, req node.FetchRequest) (bool, error) {
+	if m.Classic() == nil || req.ID.Bits > 0 {
+		return false, nil
+	}
+	entries, err := m.Find(ctx, req.Name, content.Prefix{})
+	return len(entries) == 0, err
+}
+
+// getBridged downloads a file from classic peers of a swarm that this machine is in. It is called unverified, unless a digest is given.
+func getBridged(ctx context.Context, e *env, o getOptions, m *node.Member, name string, began time.Time) error {
+	req, err := o.request(name)
+	if err != nil {
+		return err
+	}
+	req.Note = func(text string, _ error) {
+		if !e.json && !e.quiet {
+			e.screen.printf("note: %s\n", oneLine(text))
+		}
+	}
+	d := m.Classic().NewDownload(req)
+	if done, err := d.CheckTarget(ctx); err != nil {
+		return noFolder(err, req.Dir)
+	} else if done != nil {
+		printDone(e, name, done, 0)
+		return nil
+	}
+	if err := fetch(ctx, e, d, name, began); err != nil {
+		return keptNote(err, d, name)
+	}
+	return nil
 }
 
 // swarmOf finds the swarm that is meant: that of a link, which is joined if need be, or the one that this machine is in.

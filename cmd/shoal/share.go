@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"shoal/internal/content"
@@ -21,6 +22,7 @@ type shareOptions struct {
 	peerFlags
 	name         string
 	once         bool
+	http         bool
 	serverListen string
 }
 
@@ -41,6 +43,7 @@ the line that the others paste.`,
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "share the one file under this name")
 	f.BoolVar(&o.once, "once", false, "end when one whole copy was given")
+	f.BoolVar(&o.http, "http", false, "print how curl gets the files from this machine")
 	f.StringVar(&o.serverListen, "server-listen", ":50001", "where the swarm server listens that is started here")
 	return cmd
 }
@@ -122,6 +125,11 @@ func shareIn(ctx context.Context, e *env, o shareOptions, sw *identity.Swarm, fi
 		}
 		if err := tellOthers(e, sw, shares, serving); err != nil {
 			return err
+		}
+		if o.http {
+			if err := tellCurl(e, sw, m, shares); err != nil {
+				return err
+			}
 		}
 		defer e.screen.show(giving(m))()
 		if o.once {
@@ -212,6 +220,40 @@ func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, serving bool
 		e.screen.printf("\nThey must be in the swarm: shoal link  on the server's machine prints what lets them in.\n")
 	}
 	e.screen.printf("Ctrl-C stops sharing.\n")
+	return nil
+}
+
+// tellCurl prints how a machine without shoal gets the shares: from this peer alone, and verified by their id afterwards.
+func tellCurl(e *env, sw *identity.Swarm, m *node.Member, shares []*node.Sharing) error {
+	token, err := sw.HTTPToken()
+	if err != nil {
+		return err
+	}
+	host := identity.DNSName(sw.Self(), sw.ID())
+	addr := m.Addr()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	ip := strings.TrimSuffix(addr, ":"+port)
+	for _, s := range shares {
+		url := fmt.Sprintf("https://%s:%s/content/%s", host, port, s.Manifest.ID)
+		resolve := fmt.Sprintf("%s:%s:%s", host, port, ip)
+		if e.json {
+			printJSON(e.stdout, struct {
+				V       int    `json:"v"`
+				T       string `json:"t"`
+				Name    string `json:"name"`
+				URL     string `json:"url"`
+				Resolve string `json:"resolve"`
+				CACert  string `json:"cacert"`
+				Token   string `json:"token"`
+			}{1, "http", s.Name, url, resolve, sw.AuthorityPath(), token})
+		} else if !e.quiet {
+			e.screen.printf("\nWithout shoal, with %s copied there as authority.pem:\n\n    curl --cacert authority.pem --resolve %s -H 'Authorization: Bearer %s' -C - -o %s %s\n",
+				sw.AuthorityPath(), resolve, token, shellQuote(s.Name), url)
+		}
+	}
 	return nil
 }
 

@@ -86,7 +86,7 @@ func newLeaf(pub any, role Role, swarm SwarmID, issuer *x509.Certificate, key *e
 		return nil, err
 	}
 	t.Subject.OrganizationalUnit = []string{string(role)}
-	t.DNSNames = []string{dnsName(id, swarm)}
+	t.DNSNames = []string{DNSName(id, swarm)}
 	t.KeyUsage = x509.KeyUsageDigitalSignature
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	return sign(t, issuer, pub, key)
@@ -100,7 +100,8 @@ func sign(t, parent *x509.Certificate, pub any, key *ecdsa.PrivateKey) (*x509.Ce
 	return x509.ParseCertificate(der)
 }
 
-func dnsName(id PeerID, swarm SwarmID) string { return PeerText(id) + "." + swarm.String() + ".shoal" }
+// DNSName returns the only name of a peer's certificate.
+func DNSName(id PeerID, swarm SwarmID) string { return PeerText(id) + "." + swarm.String() + ".shoal" }
 
 // member is what a chain proves of its leaf.
 type member struct {
@@ -125,7 +126,7 @@ func verify(authority, issuer, leaf *x509.Certificate) (m member, err error) {
 	}
 	m.id, m.issuer = peerOf(leaf.RawSubjectPublicKeyInfo), peerOf(issuer.RawSubjectPublicKeyInfo)
 	swarm := swarmOf(authority.RawSubjectPublicKeyInfo)
-	if len(leaf.DNSNames) != 1 || leaf.DNSNames[0] != dnsName(m.id, swarm) {
+	if len(leaf.DNSNames) != 1 || leaf.DNSNames[0] != DNSName(m.id, swarm) {
 		return m, foreign("it has another name")
 	}
 	if len(leaf.Subject.OrganizationalUnit) != 1 || !Role(leaf.Subject.OrganizationalUnit[0]).valid() {

@@ -38,7 +38,7 @@ func (s *Swarm) ClientConfig(want Peer) *tls.Config {
 	c.NextProtos = []string{Protocol}
 	c.ServerName = "server." + s.id.String() + ".shoal"
 	if !want.Server {
-		c.ServerName = dnsName(want.ID, s.id)
+		c.ServerName = DNSName(want.ID, s.id)
 	}
 	c.InsecureSkipVerify = true // VerifyConnection does it, without dates
 	c.VerifyConnection = func(cs tls.ConnectionState) error {

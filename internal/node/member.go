@@ -126,6 +126,14 @@ func (m *Member) hello() wire.Hello {
 // Self returns the member's id.
 func (m *Member) Self() wire.PeerID { return m.self }
 
+// Addr returns one host:port at which others can dial this member.
+func (m *Member) Addr() string {
+	if a := m.addrs(m.local.Load()); len(a) > 0 {
+		return a[0]
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(m.Port()))
+}
+
 // Port returns the port that the member listens on.
 func (m *Member) Port() int { return int(m.port.Load()) }
 

@@ -60,7 +60,9 @@ func (q *rarity) add(piece uint32) {
 	hole := len(q.order) - 1
 	q.start[len(q.start)-1]++
 	for l := len(q.start) - 2; l > level; l-- { // the first of each higher level becomes its last
-		q.put(hole, q.order[q.start[l]])
+		if q.start[l] != hole { // else the level is empty
+			q.put(hole, q.order[q.start[l]])
+		}
 		hole = q.start[l]
 		q.start[l]++
 	}
@@ -77,7 +79,9 @@ func (q *rarity) remove(piece uint32) {
 	hole := int(q.pos[piece])
 	for l := level; l < len(q.start)-1; l++ { // the last of each level fills the hole, and leaves one at the next's begin
 		last := q.start[l+1] - 1
-		q.put(hole, q.order[last])
+		if last != hole { // else the level is empty, or the piece is its last
+			q.put(hole, q.order[last])
+		}
 		hole = last
 		q.start[l+1]--
 	}
