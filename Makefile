@@ -1,5 +1,5 @@
 # A table of contents: each target is a line that a person could type.
-.PHONY: demo build test lint fuzz bench install
+.PHONY: demo build test test-long lint fuzz bench install
 
 demo: ## see a whole swarm work on this machine
 	@CGO_ENABLED=0 go run ./cmd/shoal demo
@@ -12,6 +12,9 @@ install: build ## for all users of this machine
 
 test: ## everything that can be checked here; says what it leaves out
 	@scripts/test
+
+test-long: ## the downloader that is killed: 2,000 times
+	SHOAL_LONG=1 CGO_ENABLED=0 go test -count=1 -timeout 60m -run Killed ./test
 
 lint: ## formatting, vet, staticcheck, tidy modules, other systems
 	@scripts/lint

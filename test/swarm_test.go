@@ -129,7 +129,6 @@ func TestTheReadmesWalkThrough(t *testing.T) {
 		}
 		what = strings.ReplaceAll(what, "shoal://...", link)
 		if i == 5 { // slowly, so that A can be gone in the middle of it
-			machines[2].run("tc", strings.Fields("qdisc add dev eth0 root netem delay 1ms")...)
 			for _, m := range machines[:2] {
 				m.run("tc", strings.Fields("qdisc add dev eth0 root tbf rate 40mbit burst 64kb latency 200ms")...)
 			}

@@ -46,6 +46,7 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
 	case *wire.Pass:
 		l.giver.Pass(l.now(), n.id, m.Credit)
+		l.with(n, m.Channel, func(ch *channel) { ch.theirWant = false })
 	default:
 		n.stop(offence(OffenceChannel, "a %T between peers", m))
 	}
