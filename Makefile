@@ -25,3 +25,4 @@ fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 bench: ## the large measurements; see bench/README.md
 	CGO_ENABLED=0 go run ./bench/classic
 	CGO_ENABLED=0 go run ./bench/members
+	CGO_ENABLED=0 go run ./bench/verified

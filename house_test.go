@@ -30,6 +30,7 @@ var arrows = map[string]string{
 	"internal/demo":      "internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
+	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",
 	"test":               "",
 }

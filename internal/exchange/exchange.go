@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -234,9 +233,6 @@ func (x *Exchange) Run(ctx context.Context) error {
 		}
 	}
 }
-
-// errNoSession is the end of requests whose session is gone.
-var errNoSession = errors.New("the session has ended")
 
 // buffered is what a piece under way has of bytes; its reader counts, the loop reads.
 type buffered struct{ n atomic.Int64 }

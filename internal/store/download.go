@@ -385,11 +385,11 @@ func (d *Download) reuse(ctx context.Context, equal []bool) error {
 		w := d.Begin(piece)
 		defer w.Abort()
 		for off := int64(0); off < g.Len(piece); {
-			n, err := f.ReadAt(h.buf[:min(readSize, g.Len(piece)-off)], g.Offset(piece)+off)
+			n, _ := f.ReadAt(h.buf[:min(readSize, g.Len(piece)-off)], g.Offset(piece)+off)
 			if n == 0 {
 				return nil // it was cut short in the meantime
 			}
-			if err = w.Write(h.buf[:n]); err != nil {
+			if err := w.Write(h.buf[:n]); err != nil {
 				return err
 			}
 			off += int64(n)

@@ -155,10 +155,7 @@ func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role stri
 
 func idText(id wire.PeerID) string { return fmt.Sprintf("%x", id[:5]) }
 
-var (
-	errV2Flood  = errors.New("too many messages")
-	errV2Record = errors.New("an offer that does not verify")
-)
+var errV2Flood = errors.New("too many messages")
 
 func reasonOfEnd(err error) string {
 	switch {
