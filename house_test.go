@@ -27,7 +27,7 @@ var arrows = map[string]string{
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/offence internal/peer internal/store internal/swarm internal/transfer internal/wire",
-	"internal/demo":      "internal/node internal/store internal/swarm",
+	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"shoal/internal/demo"
-	"shoal/internal/node"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -42,7 +41,7 @@ end all copies are compared with what was shared, and everything is removed. Wit
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.classic, "classic", true, "show the classic protocol (the only one that this version has)")
+	f.BoolVar(&o.classic, "classic", false, "show the classic protocol instead: unencrypted, unverified")
 	f.StringVar(&o.size, "size", "256MiB", "size of the file that is made")
 	f.StringVar(&o.dir, "dir", "", "where to put the copies while it runs (default: the system's temporary folder)")
 	return cmd
@@ -54,11 +53,14 @@ func runDemo(ctx context.Context, e *env, o demoOptions, file string) error {
 		return &usageError{"--size: " + quote(o.size) + " is no size, such as 256MiB"}
 	}
 	d := demo.New(demo.Config{
-		File: file, Size: int64(bytes), Seeds: demoSeeds, Getters: demoGetters, Dir: o.dir, Log: e.log(slog.LevelError),
+		File: file, Size: int64(bytes), Seeds: demoSeeds, Getters: demoGetters, Dir: o.dir, Classic: o.classic, Log: e.log(slog.LevelError),
 	})
 	if !e.json && !e.quiet {
-		e.screen.printf("A swarm on this machine: 1 server, %d peers that share, %d that download at once (classic: unencrypted, unverified)\n",
-			demoSeeds, demoGetters)
+		how := "encrypted, verified"
+		if o.classic {
+			how = "classic: unencrypted, unverified"
+		}
+		e.screen.printf("A swarm on this machine: 1 server, %d peers that share, %d that download at once (%s)\n", demoSeeds, demoGetters, how)
 	}
 	stop := showDemo(e, d)
 	began := time.Now()
@@ -85,13 +87,13 @@ func showDemo(e *env, d *demo.Demo) (stop func()) {
 				return gauge{Label: fmt.Sprintf("getter %d", i+1)}
 			}
 			st := all[i]
-			rate := fmt.Sprintf("%s/s", size(int64(st.Transfer.Rate)))
-			if st.Phase == node.Complete {
+			rate := fmt.Sprintf("%s/s", size(int64(st.Rate)))
+			if st.Complete {
 				rate = "complete"
 			}
 			return gauge{
-				Label: fmt.Sprintf("getter %d", i+1), Done: st.Transfer.Done, Total: st.Size, Short: rate,
-				Facts: fmt.Sprintf("%s/%s  %s  sources %d", size(st.Transfer.Done), size(st.Size), rate, st.Transfer.Active),
+				Label: fmt.Sprintf("getter %d", i+1), Done: st.Done, Total: st.Size, Short: rate,
+				Facts: fmt.Sprintf("%s/%s  %s  sources %d", size(st.Done), size(st.Size), rate, st.Sources),
 			}
 		}))
 	}

@@ -16,9 +16,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"shoal/internal/node"
+	"shoal/internal/identity"
 	"shoal/internal/store"
-	"shoal/internal/swarm"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -30,6 +29,7 @@ type Config struct {
 	Seeds   int    // peers that share the file from the start
 	Getters int    // peers that download it, all at once
 	Dir     string // where to put a temporary folder, which goes at the end; empty: the system's place
+	Classic bool   // with the classic protocol; otherwise each peer is a member of a swarm that is made for this
 	Log     *slog.Logger
 }
 
@@ -41,8 +41,25 @@ type Demo struct {
 	mu        sync.Mutex // guards what follows
 	step      string
 	server    string
-	seeds     []*node.Node
-	downloads []*node.Download
+	swarm     *identity.Swarm // unless classic
+	joined    int
+	sent      []func() int64 // what each seed has given
+	downloads []func() Progress
+}
+
+// Progress is one download at one moment.
+type Progress struct {
+	Done, Size int64
+	Rate       float64 // bytes per second
+	Sources    int
+	Complete   bool
+}
+
+// Got is one download that is complete.
+type Got struct {
+	Path    string
+	Fetched int64
+	Sources int
 }
 
 // New makes a demo that does nothing until it is run.
@@ -57,16 +74,16 @@ func New(cfg Config) *Demo {
 type Result struct {
 	Name    string
 	Size    int64
-	SHA256  [32]byte       // of the file that was shared, and of each copy: they are equal, or Run fails
-	Getters []*node.Result // in their order
-	Sent    []int64        // bytes that each seed gave
+	SHA256  [32]byte // of the file that was shared, and of each copy: they are equal, or Run fails
+	Getters []Got    // in their order
+	Sent    []int64  // bytes that each seed gave
 }
 
 // Snapshot is a demo at one moment.
 type Snapshot struct {
 	Step      string
 	Server    string
-	Downloads []node.Status
+	Downloads []Progress
 	Sent      []int64
 }
 
@@ -75,11 +92,11 @@ func (d *Demo) Snapshot() Snapshot {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := Snapshot{Step: d.step, Server: d.server}
-	for _, dl := range d.downloads {
-		s.Downloads = append(s.Downloads, dl.Status())
+	for _, progress := range d.downloads {
+		s.Downloads = append(s.Downloads, progress())
 	}
-	for _, n := range d.seeds {
-		s.Sent = append(s.Sent, n.Stats().Sent)
+	for _, sent := range d.sent {
+		s.Sent = append(s.Sent, sent())
 	}
 	return s
 }
@@ -112,9 +129,14 @@ func (d *Demo) Run(ctx context.Context) (r *Result, err error) {
 	d.mu.Lock()
 	d.server = ln.Addr().String()
 	d.mu.Unlock()
+	serve, err := d.newServer(ln)
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return swarm.NewServer(swarm.ServerConfig{Log: d.cfg.Log}).Serve(ctx, ln) })
+	g.Go(func() error { return serve(ctx) })
 	g.Go(func() (err error) {
 		defer cancel() // the server goes last
 		r, err = d.play(ctx, file)
@@ -135,20 +157,16 @@ func (d *Demo) play(ctx context.Context, file string) (*Result, error) {
 	d.at("sharing")
 	ready := make(chan struct{}, d.cfg.Seeds)
 	for range d.cfg.Seeds {
-		n := node.New(node.Config{Server: d.server, Listen: "127.0.0.1:0", Log: d.cfg.Log})
-		defer n.Close()
-		if _, err := n.Share(file, name); err != nil {
+		seed, err := d.newSeed(ctx, file, name)
+		if err != nil {
 			return nil, err
 		}
+		defer seed.close()
 		d.mu.Lock()
-		d.seeds = append(d.seeds, n)
+		d.sent = append(d.sent, seed.sent)
 		d.mu.Unlock()
 		g.Go(func() error {
-			return n.Run(ctx, func(ctx context.Context) error {
-				ready <- struct{}{}
-				<-ctx.Done()
-				return nil
-			})
+			return seed.run(ctx, func() { ready <- struct{}{} })
 		})
 	}
 	var r *Result
@@ -173,24 +191,24 @@ func (d *Demo) play(ctx context.Context, file string) (*Result, error) {
 // download lets all getters fetch the file at once, and compares what they got.
 func (d *Demo) download(ctx context.Context, file, name string) (*Result, error) {
 	d.at("downloading")
-	r := &Result{Name: name, Getters: make([]*node.Result, d.cfg.Getters)}
+	r := &Result{Name: name, Getters: make([]Got, d.cfg.Getters)}
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range d.cfg.Getters {
 		dir := filepath.Join(d.dir, fmt.Sprintf("getter%d", i+1))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
-		n := node.New(node.Config{Server: d.server, Listen: "127.0.0.1:0", Log: d.cfg.Log})
-		defer n.Close()
-		dl := n.NewDownload(node.Request{Name: name, Dir: dir})
+		getter, err := d.newGetter(ctx, name, dir)
+		if err != nil {
+			return nil, err
+		}
+		defer getter.close()
 		d.mu.Lock()
-		d.downloads = append(d.downloads, dl)
+		d.downloads = append(d.downloads, getter.progress)
 		d.mu.Unlock()
-		g.Go(func() error {
-			return n.Run(gctx, func(ctx context.Context) (err error) {
-				r.Getters[i], err = dl.Run(ctx)
-				return err
-			})
+		g.Go(func() (err error) {
+			r.Getters[i], err = getter.run(gctx)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -12,8 +12,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The whole swarm in one process, under the race detector: and nothing of it is left, neither goroutines nor files.
 func TestASwarmDownloadsProvesAndCleansUp(t *testing.T) {
+	for _, classic := range []bool{false, true} {
+		t.Run(map[bool]string{false: "verified", true: "classic"}[classic], func(t *testing.T) { show(t, classic) })
+	}
+}
+
+func show(t *testing.T, classic bool) {
 	dir := t.TempDir()
-	r, err := New(Config{Size: 100_000_003, Seeds: 4, Getters: 3, Dir: dir}).Run(t.Context())
+	r, err := New(Config{Size: 100_000_003, Seeds: 4, Getters: 3, Dir: dir, Classic: classic}).Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
