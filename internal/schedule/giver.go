@@ -70,7 +70,8 @@ type Giver struct {
 
 // given is a content.
 type given struct {
-	piece  int64
+	piece  int64 // bytes
+	pieces uint32
 	source bool
 	order  []uint32       // pieces that have not left yet, in chance order; only of a source
 	queued bits           // those that are in order
@@ -114,7 +115,7 @@ func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
 	for len(g.contents) <= c {
 		g.contents = append(g.contents, nil)
 	}
-	g.contents[c] = &given{piece: pieceSize, source: source, named: make(map[uint32]int), has: make(map[int]bits)}
+	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]bits)}
 }
 
 // Pieces tells a source how many pieces it has: it names each of them once before it repeats any.
@@ -123,7 +124,7 @@ func (g *Giver) Pieces(c int, pieces uint32) {
 	if v == nil || !v.source {
 		return
 	}
-	v.queued, v.known = newBits(pieces), newBits(pieces)
+	v.pieces, v.queued, v.known = pieces, newBits(pieces), newBits(pieces)
 	v.order = make([]uint32, pieces)
 	for i, p := range g.cfg.Rand.Perm(int(pieces)) {
 		v.order[i] = uint32(p)
@@ -214,7 +215,7 @@ func (g *Giver) Gained(time.Duration, int, uint32) {}
 // HasNow says that a neighbour has a piece.
 func (g *Giver) HasNow(c, n int, piece uint32) {
 	v := g.content(c)
-	if v == nil || !v.source || v.known == nil || int(piece/64) >= len(v.known) {
+	if v == nil || !v.source || piece >= v.pieces {
 		return
 	}
 	v.known.set(piece)
@@ -253,6 +254,7 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	}
 	v.free(uint32(piece))
 	switch {
+	case piece >= int64(v.pieces): // such a piece was asked for, and refused
 	case !ok:
 		v.requeue(uint32(piece))
 	case !v.known.has(uint32(piece)):

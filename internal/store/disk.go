@@ -33,8 +33,7 @@ type File interface {
 	Truncate(size int64) error
 	Allocate(size int64) error // makes it so long, and takes the space
 	Stat() (fs.FileInfo, error)
-	Sync() error     // makes its bytes and its size last
-	DataSync() error // the same without its times
+	DataSync() error // makes its bytes and its size last
 	Lock() error     // until it is closed; fails at once when another process has it
 	Close() error
 }

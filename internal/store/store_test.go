@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lukechampine.com/blake3"
 )
 
 const unit = 1000
@@ -569,4 +571,27 @@ func TestWhatCannotBeShared(t *testing.T) {
 	if _, err := l.Share(filepath.Join(dir, "none"), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
+}
+
+func BenchmarkHash(b *testing.B) {
+	data := make([]byte, 64<<20)
+	b.Run("ours", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := Hash(b.Context(), bytes.NewReader(data), int64(len(data)), 1, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		h := blake3.New(32, nil)
+		for b.Loop() {
+			h.Reset()
+			for off := 0; off < len(data); off += 256 << 10 {
+				_, _ = h.Write(data[off:][:256<<10])
+			}
+			h.Sum(nil)
+		}
+	})
 }
