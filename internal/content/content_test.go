@@ -65,3 +65,92 @@ func TestAnIDIsThePlainHash(t *testing.T) {
 		}
 	}
 }
+
+func TestAManifestProvesItsSizeAndItsPieces(t *testing.T) {
+	for _, n := range []int{1, 1024, 1025, MinPiece, MinPiece + 1, 3*MinPiece + 5000} {
+		b := bytesOf(n)
+		m := manifestOf(t, b)
+		enc := m.Append(nil)
+		for bit := range 8 * len(enc) {
+			if bit > 8*200 && bit%97 != 0 {
+				continue
+			}
+			bad := bytes.Clone(enc)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if _, err := ParseManifest(m.ID, bad); err == nil {
+				t.Fatalf("%d bytes: bit %d changed, and it is believed", n, bit)
+			}
+		}
+		// Another size with the same number of pieces, and a last leaf to fit: the values alone would pass.
+		for _, size := range []int{n - 1, n + 1, n - 1024, n + 1024} {
+			g, err := GeometryOf(int64(size))
+			if err != nil || size < 1 || g.Pieces != m.Geo.Pieces {
+				continue
+			}
+			forged := &Manifest{ID: m.ID, Geo: g, CVs: m.CVs}
+			_, tail := g.tail()
+			forged.leaf = make([]byte, tail)
+			leaves, _ := g.tail()
+			forged.left = make([]CV, spine(leaves))
+			copy(forged.leaf, m.leaf)
+			copy(forged.left, m.left)
+			if _, err := ParseManifest(m.ID, forged.Append(nil)); err == nil {
+				t.Errorf("%d bytes: a size of %d is believed", n, size)
+			}
+		}
+	}
+}
+
+func TestPrefixes(t *testing.T) {
+	id := ID(blake3.Sum256([]byte("x")))
+	for _, s := range []string{id.String(), id.String()[:8], id.String()[:11], id.Short()} {
+		p, err := ParsePrefix(s)
+		if err != nil || !p.Match(id) {
+			t.Errorf("%s: %v %v", s, p, err)
+		}
+		other := id
+		other[0] ^= 1
+		if p.Match(other) {
+			t.Errorf("%s matches another id", s)
+		}
+	}
+	for _, s := range []string{"", "1234567", "123456g8", id.String() + "0", id.Short()[:25]} {
+		if _, err := ParsePrefix(s); err == nil {
+			t.Errorf("%q is taken for an id", s)
+		}
+	}
+}
+
+func TestHowPiecesFollowFromTheSize(t *testing.T) {
+	for _, c := range []struct{ size, piece, pieces int64 }{
+		{0, 64 << 10, 0},
+		{1, 64 << 10, 1},
+		{64 << 20, 64 << 10, 1024},
+		{64<<20 + 1, 128 << 10, 513},
+		{4 << 30, 4 << 20, 1024},
+		{1 << 40, 4 << 20, 1 << 18},
+		{1<<40 + 1, 8 << 20, 1<<17 + 1},
+		{16 << 40, 64 << 20, 1 << 18},
+	} {
+		if g, err := GeometryOf(c.size); err != nil || g.Piece != c.piece || int64(g.Pieces) != c.pieces {
+			t.Errorf("%d bytes: %+v, %v", c.size, g, err)
+		}
+	}
+	for _, size := range []int64{-1, 16<<40 + 1} {
+		if _, err := GeometryOf(size); err == nil {
+			t.Errorf("%d bytes have a geometry", size)
+		}
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	b := bytesOf(MinPiece + 3000)
+	m := manifestOf(f, b)
+	f.Add(m.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := ParseManifest(m.ID, b)
+		if err == nil && !bytes.Equal(got.Append(nil), m.Append(nil)) {
+			t.Fatal("another manifest proves the same id")
+		}
+	})
+}

@@ -26,6 +26,8 @@ const (
 	newsTime = 2 * time.Second
 	// keptExpired is how many expired credits of a leecher are remembered.
 	keptExpired = 64
+	// nameDepth is how many of the pieces that have not left are looked at for one that a leecher lacks.
+	nameDepth = 64
 )
 
 // GetResult says what a get is.
@@ -55,9 +57,9 @@ type GiverConfig struct {
 // Giver decides to whom a peer promises its next piece, over all contents.
 type Giver struct {
 	cfg      GiverConfig
-	contents []*given   // by number
-	peers    []*leecher // by number
-	served   map[int]uint64
+	contents []*given     // by number
+	peers    []*leecher   // by number
+	who      map[int]*who // by identity: as many as there are members
 	turn     uint64
 	next     uint64 // number of the next credit
 	promised int64  // bytes
@@ -73,7 +75,7 @@ type given struct {
 	piece  int64 // bytes
 	pieces uint32
 	source bool
-	order  []uint32       // pieces that have not left yet, in chance order; only of a source
+	order  []uint32       // pieces that have not left yet, in chance order, the next one last; only of a source
 	queued bits           // those that are in order
 	named  map[uint32]int // pieces in credits and transfers
 	landed []landing      // pieces that have left, and that nobody has said to have
@@ -86,15 +88,20 @@ type landing struct {
 	due   time.Duration
 }
 
+// who is an identity. It outlives its neighbours, so that nobody gains by coming back.
+type who struct {
+	served uint64        // the turn at which it was served last
+	streak int           // credits that expired in a row
+	paused time.Duration // until when it gets none
+}
+
 // leecher is a neighbour.
 type leecher struct {
-	identity int
+	*who
 	rtt      time.Duration
 	wants    []int // contents, in the order in which they were wanted
 	promises []*promise
-	expired  []uint64
-	streak   int
-	paused   time.Duration
+	expired  []Grant
 }
 
 // promise is a credit that is out, or a transfer under way.
@@ -107,7 +114,7 @@ type promise struct {
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
-	return &Giver{cfg: cfg, served: make(map[int]uint64), next: 1, sent: []int64{0}}
+	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, sent: []int64{0}}
 }
 
 // AddContent brings in a content. A source has had all of it from the start: it names pieces that have not left yet.
@@ -164,10 +171,10 @@ func (g *Giver) AddPeer(n, identity int) {
 	for len(g.peers) <= n {
 		g.peers = append(g.peers, nil)
 	}
-	g.peers[n] = &leecher{identity: identity}
-	if _, known := g.served[identity]; !known {
-		g.served[identity] = 0
+	if g.who[identity] == nil {
+		g.who[identity] = &who{}
 	}
+	g.peers[n] = &leecher{who: g.who[identity]}
 }
 
 // RemovePeer forgets a neighbour, and what it was promised.
@@ -235,6 +242,11 @@ func (l *leecher) find(credit uint64) *promise {
 	return nil
 }
 
+// late returns which of the expired credits this is, or -1.
+func (l *leecher) late(credit uint64) int {
+	return slices.IndexFunc(l.expired, func(g Grant) bool { return g.Credit == credit })
+}
+
 // settle ends a promise: its piece has left, or is free again.
 func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	i := slices.Index(l.promises, p)
@@ -272,7 +284,7 @@ func (v *given) free(piece uint32) {
 func (v *given) requeue(piece uint32) {
 	if v.queued != nil && !v.queued.has(piece) && v.named[piece] == 0 && !v.known.has(piece) {
 		v.queued.set(piece)
-		v.order = slices.Insert(v.order, 0, piece)
+		v.order = append(v.order, piece)
 	}
 }
 
@@ -286,6 +298,8 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64) {
 		l.streak = 0
 		g.settle(l, p, false, now)
 		g.Want(now, n, p.Content, false)
+	} else if i := l.late(credit); i >= 0 {
+		g.Want(now, n, l.expired[i].Content, false)
 	}
 }
 
@@ -297,7 +311,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 	}
 	p := l.find(credit)
 	if p == nil || p.active {
-		if slices.Contains(l.expired, credit) {
+		if l.late(credit) >= 0 {
 			return Expired
 		}
 		return Unknown
@@ -321,7 +335,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 	}
 	p.active, p.taken = true, piece
 	g.turn++
-	g.served[l.identity] = g.turn
+	l.served = g.turn
 	return OK
 }
 
@@ -368,11 +382,13 @@ func (g *Giver) expire(now time.Duration) {
 				continue
 			}
 			g.settle(l, p, false, now)
-			if l.expired = append(l.expired, p.Credit); len(l.expired) > keptExpired {
+			if l.expired = append(l.expired, p.Grant); len(l.expired) > keptExpired {
 				l.expired = l.expired[1:]
 			}
-			l.paused = now + min(minExpiry<<min(l.streak, 10), maxPause)
-			l.streak++
+			if now >= l.paused { // those that expire together count once
+				l.paused = now + min(minExpiry<<min(l.streak, 10), maxPause)
+				l.streak++
+			}
 		}
 	}
 	for _, v := range g.contents {
@@ -402,7 +418,7 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 		g.promises++
 		g.promised += v.piece
 		g.turn++
-		g.served[l.identity] = g.turn
+		l.served = g.turn
 		out = append(out, p.Grant)
 	}
 }
@@ -424,7 +440,7 @@ func (g *Giver) choose(now time.Duration) (peer, content int) {
 		if len(l.promises) >= limit || (g.promises >= 2 && g.promised+v.piece > g.budget(v.piece)) {
 			continue
 		}
-		if best < 0 || g.served[l.identity] < g.served[g.peers[best].identity] {
+		if best < 0 || l.served < g.peers[best].served {
 			best, what = n, c
 		}
 	}
@@ -433,10 +449,8 @@ func (g *Giver) choose(now time.Duration) (peer, content int) {
 
 // name returns a piece that has not left yet and that the leecher lacks, or -1.
 func (g *Giver) name(v *given, n int) int64 {
-	for i, p := range v.order {
-		if i == 64 {
-			break
-		}
+	for i := len(v.order) - 1; i >= max(0, len(v.order)-nameDepth); i-- {
+		p := v.order[i]
 		if v.has[n].has(p) {
 			continue
 		}

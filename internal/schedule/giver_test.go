@@ -122,17 +122,20 @@ func TestASourceNamesEachPieceOnceBeforeAnyTwice(t *testing.T) {
 	seen := make(map[int64]bool)
 	for len(seen) < 50 {
 		for _, g := range d.g.Plan(d.now) {
-			if g.Piece < 0 || seen[g.Piece] {
+			if len(seen) < 50 && (g.Piece < 0 || seen[g.Piece]) {
 				t.Fatalf("piece %d is named after %d others", g.Piece, len(seen))
 			}
 			seen[g.Piece] = true
-			d.gets(g, uint32(g.Piece), OK)
+			piece := uint32(max(g.Piece, 0))
+			d.gets(g, piece, OK)
 			d.ends(g, true)
-			d.g.HasNow(0, g.Peer, uint32(g.Piece))
+			d.g.HasNow(0, g.Peer, piece)
 		}
 	}
-	if g := d.gives(0, 1, 2, 0); g[0].Piece >= 0 {
-		t.Fatalf("piece %d is named though all have left", g[0].Piece)
+	for _, g := range d.g.Plan(d.now) {
+		if g.Piece >= 0 {
+			t.Fatalf("piece %d is named though all have left", g.Piece)
+		}
 	}
 }
 

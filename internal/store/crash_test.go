@@ -468,7 +468,7 @@ func (c *crashing) check(d *simDisk) error {
 }
 
 // crashes cuts the power at every operation of a download, and of the one that resumes it, and returns the first violation.
-func crashes(t *testing.T, overwrite bool, lying string, seeds int) (violation error, kinds map[string]bool) {
+func crashes(t *testing.T, overwrite bool, lying string, seeds int) (kinds map[string]bool, violation error) {
 	kinds = make(map[string]bool)
 	for seed := range seeds {
 		for at := 1; ; at++ {
@@ -507,19 +507,19 @@ func crashes(t *testing.T, overwrite bool, lying string, seeds int) (violation e
 				err = fmt.Errorf("left behind: %d names", len(d.files)-1)
 			}
 			if err != nil {
-				return fmt.Errorf("seed %d, power gone at operation %d, overwrite %v: %w", seed, at, overwrite, err), kinds
+				return kinds, fmt.Errorf("seed %d, power gone at operation %d, overwrite %v: %w", seed, at, overwrite, err)
 			}
 			if over {
 				break
 			}
 		}
 	}
-	return nil, kinds
+	return kinds, nil
 }
 
 func TestPowerThatGoesAtAnyOperationLosesNothing(t *testing.T) {
 	for _, overwrite := range []bool{false, true} {
-		if err, _ := crashes(t, overwrite, "", 4); err != nil {
+		if _, err := crashes(t, overwrite, "", 4); err != nil {
 			t.Error(err)
 		}
 	}
@@ -527,14 +527,14 @@ func TestPowerThatGoesAtAnyOperationLosesNothing(t *testing.T) {
 
 // Each kind of sync is needed: without any one of them, the power takes something.
 func TestEverySyncIsNeeded(t *testing.T) {
-	_, kinds := crashes(t, false, "", 1)
+	kinds, _ := crashes(t, false, "", 1)
 	if len(kinds) < 4 {
 		t.Errorf("only these syncs were seen: %v", kinds)
 	}
 	for kind := range kinds {
 		found := false
 		for _, overwrite := range []bool{false, true} {
-			err, _ := crashes(t, overwrite, kind, 6)
+			_, err := crashes(t, overwrite, kind, 6)
 			found = found || err != nil
 		}
 		if !found {
