@@ -179,7 +179,7 @@ func (w *fetchWatcher) run() {
 }
 
 func (w *fetchWatcher) tell(st node.FetchStatus) {
-	if w.e.quiet || st.Phase == node.Searching || st.Phase == node.Checking {
+	if w.e.quiet || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
 		return
 	}
 	p := st.Exchange
@@ -213,6 +213,8 @@ func (w *fetchWatcher) gauge() gauge {
 	switch st.Phase {
 	case node.Searching:
 		return gauge{Label: "Looking for " + quote(st.Name)}
+	case node.Meeting:
+		return gauge{Label: fmt.Sprintf("Asking for %s (%d neighbours)", quote(st.Name), len(st.Exchange.Neighbours))}
 	case node.Checking:
 		return gauge{Label: "Checking " + cut(quote(st.Name), 24), Done: min(st.Checked, st.Size), Total: max(st.Size, 1)}
 	}

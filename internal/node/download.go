@@ -65,6 +65,7 @@ type Phase string
 // The phases of a download, in order.
 const (
 	Searching Phase = "searching"
+	Meeting   Phase = "meeting" // of a verified download: its manifest is asked for
 	Fetching  Phase = "fetching"
 	Merging   Phase = "merging" // only with unit files
 	Checking  Phase = "checking"

@@ -175,8 +175,8 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		},
 		Note: f.blamed,
 	}
-	f.set(func(st *FetchStatus) {
-		st.ID, st.Size, st.Name, st.Phase = f.entry.ID, f.entry.Size, f.entry.Name, Fetching
+	f.set(func(st *FetchStatus) { // it is fetching once it is known what of it is there
+		st.ID, st.Size, st.Name, st.Phase = f.entry.ID, f.entry.Size, f.entry.Name, Meeting
 	})
 	f.m.x.Add(f.content)
 	f.m.client.Follow(f.entry.ID, true)
@@ -199,8 +199,8 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fet
 	path := filepath.Join(f.req.Dir, f.req.Target)
 	if errors.Is(err, store.ErrComplete) {
 		f.release()
-		f.set(func(st *FetchStatus) { st.Phase = Complete })
-		return &Fetched{Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Already: true}, nil
+		f.set(func(st *FetchStatus) { st.Phase, st.Resumed = Complete, m.Geo.Size })
+		return &Fetched{Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: m.Geo.Size, Already: true}, nil
 	}
 	if err != nil {
 		f.release()
