@@ -259,9 +259,13 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 		return
 	}
 	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
-	request := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece}, p)
+	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece}, p)
 	c.places[answer.Piece] = append(c.places[answer.Piece], &fetch{p: p, request: request})
 	ch.active++
+	if !ok { // the session has just ended
+		p.w.Abort()
+		l.ended(p, wire.ReasonClosing, false, nil)
+	}
 }
 
 // hearGet serves a piece for which there is a credit.
@@ -323,7 +327,9 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 			return err
 		}
 	}
-	ch.conn.s.Serve(s)
+	if !ch.conn.s.Serve(s) {
+		l.giver.Ended(l.now(), ch.conn.id, m.Credit, false)
+	}
 }
 
 // changed withdraws a content whose file is not what it was.

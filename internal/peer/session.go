@@ -35,6 +35,8 @@ const (
 	// floodRate and floodBurst bound the control frames that are taken per second, and at once.
 	floodRate  = 20000
 	floodBurst = 60000
+	// smallData is the length below which a data frame counts as a control frame does: it is mostly work.
+	smallData = 1 << 10
 	// frameTime is how much time of a connection one data frame may take.
 	frameTime = 20 * time.Millisecond
 	minFrame  = 16 << 10
@@ -112,7 +114,7 @@ type Session struct {
 	mu       sync.Mutex // guards what follows
 	outbox   []byte     // encoded control messages
 	served   []*Serving
-	cancels  map[uint64]bool
+	gets     map[uint64]bool // requests of the other side that have had no end; true: it has cancelled
 	asked    map[uint64]*asking
 	next     uint64 // number of our next request
 	theirs   uint64 // number of the other side's newest request
@@ -137,7 +139,7 @@ func NewSession(cfg SessionConfig) *Session {
 	}
 	return &Session{
 		cfg: cfg, ready: make(chan struct{}), wake: make(chan struct{}, 1),
-		cancels: make(map[uint64]bool), asked: make(map[uint64]*asking), fail: func(error) {},
+		gets: make(map[uint64]bool), asked: make(map[uint64]*asking), fail: func(error) {},
 	}
 }
 
@@ -347,7 +349,18 @@ func (s *Session) read(ctx context.Context, in *bufio.Reader) error {
 			return context.Cause(ctx)
 		}
 		h, err := readHeader(in)
-		if err == nil && h.Type == wire.TypeData {
+		if err != nil {
+			return dead(err)
+		}
+		if h.Type != wire.TypeData || h.Len < smallData {
+			now := time.Now()
+			tokens = min(floodBurst, tokens+now.Sub(last).Seconds()*floodRate) - 1
+			last = now
+			if tokens < 0 {
+				return ErrFlood
+			}
+		}
+		if h.Type == wire.TypeData {
 			if data == nil {
 				data = make([]byte, wire.MaxDataBytes)
 				if s.cfg.Widen != nil {
@@ -358,15 +371,6 @@ func (s *Session) read(ctx context.Context, in *bufio.Reader) error {
 				return dead(err)
 			}
 			continue
-		}
-		if err != nil {
-			return dead(err)
-		}
-		now := time.Now()
-		tokens = min(floodBurst, tokens+now.Sub(last).Seconds()*floodRate) - 1
-		last = now
-		if tokens < 0 {
-			return ErrFlood
 		}
 		m, err := readPayload(in, h)
 		if err != nil {
@@ -390,14 +394,16 @@ func dead(err error) error {
 
 // readData takes a data frame into the place of its request.
 func (s *Session) readData(in *bufio.Reader, h wire.Header, buf []byte) error {
-	request, err := binary.ReadUvarint(in)
+	head, err := in.Peek(min(h.Len, binary.MaxVarintLen64))
 	if err != nil {
 		return err
 	}
-	n := h.Len - uvarintLen(request)
-	if n < 0 || n > wire.MaxDataBytes {
+	request, k := binary.Uvarint(head)
+	n := h.Len - k
+	if k <= 0 || n > wire.MaxDataBytes {
 		return fmt.Errorf("%w: a data frame of %d bytes", ErrProtocol, h.Len)
 	}
+	_, _ = in.Discard(k)
 	if _, err := io.ReadFull(in, buf[:n]); err != nil {
 		return err
 	}
@@ -421,13 +427,6 @@ func (s *Session) readData(in *bufio.Reader, h wire.Header, buf []byte) error {
 		s.Cancel(request)
 	}
 	return nil
-}
-
-func uvarintLen(v uint64) (n int) {
-	for n = 1; v >= 0x80; n++ {
-		v >>= 7
-	}
-	return n
 }
 
 // take handles one control message.
@@ -464,10 +463,8 @@ func (s *Session) take(m wire.Message) error {
 		}
 	case *wire.Cancel:
 		s.mu.Lock()
-		for _, v := range s.served {
-			if v.Request == m.Request {
-				s.cancels[m.Request] = true
-			}
+		if _, open := s.gets[m.Request]; open { // it may be that its serving has not begun
+			s.gets[m.Request] = true
 		}
 		s.mu.Unlock()
 		s.kick()
@@ -475,6 +472,9 @@ func (s *Session) take(m wire.Message) error {
 		s.mu.Lock()
 		fresh := m.Request > s.theirs
 		s.theirs = max(s.theirs, m.Request)
+		if fresh {
+			s.gets[m.Request] = false
+		}
 		s.mu.Unlock()
 		if !fresh {
 			return fmt.Errorf("%w: request number %d again", ErrProtocol, m.Request)
@@ -513,24 +513,22 @@ func (s *Session) kick() {
 	}
 }
 
-// Get makes a request, whose bytes go to sink, and returns its number.
-func (s *Session) Get(m wire.Get, sink Sink) (request uint64) {
+// Get makes a request, whose bytes go to sink, and returns its number. When the session has ended it makes none: ok is false,
+// and sink is not touched, since it may be the caller's to lock.
+func (s *Session) Get(m wire.Get, sink Sink) (request uint64, ok bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked == nil {
+		return 0, false
+	}
 	if s.next == 0 {
 		s.next = 1
 	}
 	m.Request = s.next
 	s.next++
-	if s.asked != nil {
-		s.asked[m.Request] = &asking{sink: sink}
-	}
-	ok := s.asked != nil
+	s.asked[m.Request] = &asking{sink: sink}
 	s.send(&m)
-	s.mu.Unlock()
-	if !ok {
-		sink.End(wire.ReasonClosing)
-	}
-	return m.Request
+	return m.Request, true
 }
 
 // Cancel gives up a request. What still comes of it is dropped; its end comes as always.
@@ -543,27 +541,32 @@ func (s *Session) Cancel(request uint64) {
 	}
 }
 
-// Serve answers a request with bytes.
-func (s *Session) Serve(v Serving) {
+// Serve answers a request with bytes. It returns false, and calls none of v's functions, when the session has ended or serves
+// too much already: then the request has had its end.
+func (s *Session) Serve(v Serving) bool {
 	s.mu.Lock()
-	refuse := wire.ReasonOK
-	switch {
-	case s.ended != nil:
-		refuse = wire.ReasonClosing
-	case len(s.served) >= maxServings:
-		refuse = wire.ReasonLimit
-		s.send(&wire.End{Request: v.Request, Reason: refuse})
-	default:
-		s.served = append(s.served, &v)
-		s.kick()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return false
 	}
-	s.mu.Unlock()
-	if refuse != wire.ReasonOK {
-		v.done(refuse)
+	if len(s.served) >= maxServings {
+		s.end(v.Request, wire.ReasonLimit)
+		return false
 	}
+	s.served = append(s.served, &v)
+	s.kick()
+	return true
 }
 
 // Refuse answers a request without bytes.
 func (s *Session) Refuse(request uint64, reason wire.Reason) {
-	s.Send(&wire.End{Request: request, Reason: reason})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(request, reason)
+}
+
+// end tells the end of a request of the other side. s.mu is held.
+func (s *Session) end(request uint64, reason wire.Reason) {
+	delete(s.gets, request)
+	s.send(&wire.End{Request: request, Reason: reason})
 }

@@ -32,7 +32,7 @@ func (s *Session) write(ctx context.Context) error {
 			turn %= len(s.served)
 			v = s.served[turn]
 			turn++
-			cancelled = s.cancels[v.Request]
+			cancelled = s.gets[v.Request]
 		}
 		s.mu.Unlock()
 		if len(batch) > 0 {
@@ -159,8 +159,7 @@ func (s *Session) finish(v *Serving, reason wire.Reason) {
 			break
 		}
 	}
-	delete(s.cancels, v.Request)
-	s.send(&wire.End{Request: v.Request, Reason: reason})
+	s.end(v.Request, reason)
 	s.mu.Unlock()
 	v.done(reason)
 }
@@ -173,19 +172,25 @@ func (s *Session) ping() {
 	s.send(&wire.Ping{Number: s.pinged})
 }
 
-// put writes with a deadline.
-func (s *Session) put(ctx context.Context, b []byte) error {
+// allow gives the next write its time: less once the session ends, also when that is just now.
+func (s *Session) allow(ctx context.Context) {
 	if ctx.Err() == nil {
 		s.cfg.Conn.SetWriteDeadline(time.Now().Add(deadAfter))
+		if ctx.Err() != nil {
+			s.cfg.Conn.SetWriteDeadline(time.Now().Add(byeTime))
+		}
 	}
+}
+
+// put writes with a deadline.
+func (s *Session) put(ctx context.Context, b []byte) error {
+	s.allow(ctx)
 	_, err := s.cfg.Conn.Write(b)
 	return slow(err)
 }
 
 func (s *Session) flush(ctx context.Context) error {
-	if ctx.Err() == nil {
-		s.cfg.Conn.SetWriteDeadline(time.Now().Add(deadAfter))
-	}
+	s.allow(ctx)
 	return slow(s.cfg.Flush())
 }
 
@@ -203,8 +208,6 @@ func (s *Session) bye(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), ErrProtocol) {
 		reason = wire.ReasonProtocol
 	}
-	if s.writeNow(&wire.Bye{Reason: reason}) != nil {
-		return nil
-	}
+	_ = s.writeNow(&wire.Bye{Reason: reason}) // it may be gone already
 	return nil
 }
