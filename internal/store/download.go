@@ -60,9 +60,10 @@ type Download struct {
 	writers map[uint32]*PieceWriter
 	count   uint
 
-	place   sync.Mutex // held while the data file is written: a place has one writer at a time
-	syncing sync.Mutex // held while records are written: guards log, end and failed
-	failed  error      // what made a sync fail: nothing is believed to be synced after it
+	using   sync.RWMutex // held for reading while the data file is used, for writing while it is closed
+	place   sync.Mutex   // held while the data file is written: a place has one writer at a time
+	syncing sync.Mutex   // held while records are written: guards log, end and failed
+	failed  error        // what made a sync fail: nothing is believed to be synced after it
 
 	published bool
 }
@@ -220,6 +221,9 @@ func LoadManifest(dir, key string, id content.ID) (*content.Manifest, error) {
 		return nil, err
 	}
 	defer root.Close()
+	if fi, err := root.Lstat(PartialDir(key)); err != nil || !fi.IsDir() || !isOurs(fi) {
+		return nil, nil // what another user has put there could be a pipe, which never opens
+	}
 	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, nil
@@ -390,7 +394,7 @@ func (d *Download) reuse(ctx context.Context, equal []bool) error {
 		w := d.Begin(piece)
 		defer w.Abort()
 		for off := int64(0); off < g.Len(piece); {
-			n, _ := f.ReadAt(h.buf[:min(readSize, g.Len(piece)-off)], g.Offset(piece)+off)
+			n, _ := f.ReadAt(h.buffer()[:min(readSize, g.Len(piece)-off)], g.Offset(piece)+off)
 			if n == 0 {
 				return nil // it was cut short in the meantime
 			}
@@ -456,6 +460,11 @@ func (d *Download) ReadAt(b []byte, off int64) (int, error) {
 			return 0, fmt.Errorf("%s: piece %d is not there yet", d.Path(), p)
 		}
 	}
+	d.using.RLock()
+	defer d.using.RUnlock()
+	if d.data == nil {
+		return 0, fmt.Errorf("read %s: %w", d.Path(), fs.ErrClosed)
+	}
 	return d.data.ReadAt(b, off)
 }
 
@@ -512,6 +521,11 @@ func (w *PieceWriter) Write(p []byte) error {
 var errEnded = errors.New("store: write to a piece that has ended")
 
 func (d *Download) write(p []byte, off int64) error {
+	d.using.RLock()
+	defer d.using.RUnlock()
+	if d.data == nil {
+		return fmt.Errorf("write %s: %w", d.Path(), fs.ErrClosed)
+	}
 	_, err := d.data.WriteAt(p, off)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		free, _ := d.root.Free()
@@ -520,7 +534,7 @@ func (d *Download) write(p []byte, off int64) error {
 	return err
 }
 
-// Commit verifies the copy. First is false when another copy was verified before.
+// Commit verifies the copy. First says that the piece is there now because of it, and was not before.
 func (w *PieceWriter) Commit() (first bool, err error) {
 	if w.ended {
 		return false, errEnded
@@ -546,6 +560,8 @@ func (w *PieceWriter) Commit() (first bool, err error) {
 		if err := d.write(w.mem, d.m.Geo.Offset(w.piece)); err != nil {
 			return false, err
 		}
+	} else if !w.own {
+		return false, nil // it has not written all of it: another took the place over, and failed, or the download has stopped
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -688,6 +704,13 @@ func (d *Download) removeTraces() error {
 
 // Close ends the work on a download. One that is not complete can be resumed, without hashing if nothing touches it.
 func (d *Download) Close() error {
+	d.place.Lock()
+	d.mu.Lock()
+	for _, w := range d.writers { // what they still write would not fit the stamp
+		w.own = false
+	}
+	d.mu.Unlock()
+	d.place.Unlock()
 	err := d.Sync()
 	if err == nil && d.log != nil && !d.published {
 		err = d.stopClean()
@@ -699,13 +722,6 @@ func (d *Download) Close() error {
 func (d *Download) stopClean() error {
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
-	d.place.Lock()
-	defer d.place.Unlock()
-	d.mu.Lock()
-	for _, w := range d.writers { // what they still write would not fit the stamp
-		w.own = false
-	}
-	d.mu.Unlock()
 	fi, err := d.data.Stat()
 	if err != nil {
 		return err
@@ -715,6 +731,10 @@ func (d *Download) stopClean() error {
 }
 
 func (d *Download) closeFiles() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	d.using.Lock()
+	defer d.using.Unlock()
 	var errs []error
 	for _, f := range []*File{&d.log, &d.data, &d.lock} {
 		if *f != nil {

@@ -19,17 +19,24 @@ const readSize = 256 << 10
 // hasher is what one goroutine needs to hash pieces.
 type hasher struct {
 	h   content.PieceHash
-	buf []byte
+	buf []byte // what is read from disk; nil: nothing was yet. A piece from the network, of which there are many, needs none
 }
 
-var hashers = sync.Pool{New: func() any { return &hasher{buf: make([]byte, readSize)} }}
+var hashers = sync.Pool{New: func() any { return new(hasher) }}
+
+func (h *hasher) buffer() []byte {
+	if h.buf == nil {
+		h.buf = make([]byte, readSize)
+	}
+	return h.buf
+}
 
 // piece hashes a piece of r.
 func (h *hasher) piece(r io.ReaderAt, g content.Geometry, piece uint32, progress func(int64)) error {
 	h.h.Reset(g, piece)
 	off, end := g.Offset(piece), g.Offset(piece)+g.Len(piece)
 	for off < end {
-		n, err := r.ReadAt(h.buf[:min(readSize, end-off)], off)
+		n, err := r.ReadAt(h.buffer()[:min(readSize, end-off)], off)
 		if n == 0 {
 			if err == nil || err == io.EOF {
 				err = io.ErrUnexpectedEOF
