@@ -319,7 +319,7 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 		},
 	}
 	if c.Check != nil {
-		s.Before = func() error {
+		s.Check = func() error {
 			err := c.Check(m.Piece)
 			if errors.Is(err, store.ErrChanged) {
 				x.post(func(l *loop) { l.changed(c, err) })

@@ -76,12 +76,12 @@ type Sink interface {
 }
 
 // Serving is the answer to one request of the other side. The functions may be nil; they are called in the goroutine of
-// the session's writer, and must be quick, but for Before, which may read the disk.
+// the session's writer, and must be quick, but for Check, which may read the disk.
 type Serving struct {
 	Request  uint64
 	From     Source
 	Off, Len int64
-	Before   func() error                         // an error refuses the request
+	Check    func() error                         // before the first byte and after the last: an error refuses the request
 	Progress func(bytes int64)                    // bytes that were handed to the network since the last time
 	Done     func(sent int64, reason wire.Reason) // called exactly once
 	at       int64

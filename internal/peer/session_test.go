@@ -474,7 +474,7 @@ func TestWhatIsServedIsTheBytesAndOneEnd(t *testing.T) {
 		}
 		serve(Serving{Request: 1, From: bytes.NewReader(whole), Off: 5, Len: int64(len(whole)) - 10})
 		serve(Serving{Request: 2, From: bytes.NewReader(whole[:100]), Len: 200})
-		serve(Serving{Request: 3, From: bytes.NewReader(whole), Len: 9, Before: func() error { return errors.New("changed") }})
+		serve(Serving{Request: 3, From: bytes.NewReader(whole), Len: 9, Check: func() error { return errors.New("changed") }})
 		serve(Serving{Request: 4, From: bytes.NewReader(nil)})
 		var b bytes.Buffer
 		ends := make(map[uint64]wire.Reason)
@@ -504,7 +504,7 @@ func TestTooMuchIsNotServedAtOnce(t *testing.T) {
 		k.says(&wire.Hello{Version: Version, Instance: 7})
 		synctest.Wait()
 		hold := make(chan struct{})
-		v := Serving{From: bytes.NewReader(nil), Before: func() error { <-hold; return nil }}
+		v := Serving{From: bytes.NewReader(nil), Check: func() error { <-hold; return nil }}
 		for v.Request = 1; v.Request <= maxServings; v.Request++ {
 			if !k.s.Serve(v) {
 				t.Fatalf("request %d is refused", v.Request)
@@ -538,7 +538,7 @@ func TestAllHasItsEndWhenTheSessionEnds(t *testing.T) {
 		hold := make(chan struct{})
 		var ends []wire.Reason
 		done := func(_ int64, r wire.Reason) { ends = append(ends, r) }
-		k.s.Serve(Serving{Request: 1, From: bytes.NewReader(nil), Before: func() error { <-hold; return nil }, Done: done})
+		k.s.Serve(Serving{Request: 1, From: bytes.NewReader(nil), Check: func() error { <-hold; return nil }, Done: done})
 		k.s.Serve(Serving{Request: 2, From: bytes.NewReader(make([]byte, 1<<20)), Len: 1 << 20, Done: done})
 		synctest.Wait()
 		why := errors.New("enough")

@@ -108,11 +108,8 @@ func frameSize(size int, took time.Duration) int {
 func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size int) (n int, err error) {
 	if !v.checked {
 		v.checked = true
-		if v.Before != nil {
-			if err := v.Before(); err != nil {
-				s.finish(v, reasonOf(err))
-				return 0, nil
-			}
+		if !s.check(v) {
+			return 0, nil
 		}
 	}
 	want := int(min(int64(size), v.Len-v.at))
@@ -136,10 +133,21 @@ func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size 
 			v.Progress(int64(want))
 		}
 	}
-	if v.at == v.Len {
+	if v.at == v.Len && s.check(v) { // it may have changed while it was read: that is not to look like a lie
 		s.finish(v, wire.ReasonOK)
 	}
 	return want, nil
+}
+
+// check says whether what is served is still what it was. If not, it has its end.
+func (s *Session) check(v *Serving) bool {
+	if v.Check != nil {
+		if err := v.Check(); err != nil {
+			s.finish(v, reasonOf(err))
+			return false
+		}
+	}
+	return true
 }
 
 func reasonOf(err error) wire.Reason {

@@ -23,14 +23,12 @@ import (
 
 // fetching is one content and the folder that it is downloaded to, on a real disk that can be made to fail.
 type fetching struct {
-	t       *testing.T
-	dir     string
-	want    []byte
-	m       *content.Manifest
-	hashed  atomic.Int64
-	disk    *faulty
-	change  func(*DownloadConfig)
-	current *Download
+	t      *testing.T
+	dir    string
+	want   []byte
+	m      *content.Manifest
+	hashed atomic.Int64
+	disk   *faulty
 }
 
 func newFetching(t *testing.T) *fetching {
