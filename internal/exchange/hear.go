@@ -246,6 +246,7 @@ func (l *loop) hearReset(ch *channel, m *wire.Reset) {
 func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	c := ch.c
 	if c.taker == nil || m.Epoch != ch.epoch || time.Now().Before(c.paused) {
+		ch.passed = true
 		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number})
 		return
 	}

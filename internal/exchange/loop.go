@@ -81,6 +81,7 @@ type channel struct {
 	news   []uint32       // pieces that it is to be told of
 
 	theirWant, ourWant bool
+	passed             bool // we have passed a credit of it, and hence taken our want back, without the schedule's knowledge
 
 	received, sent int64
 	active         int
@@ -364,6 +365,7 @@ func (l *loop) measure() {
 				l.count(c, piece, f)
 			}
 		}
+		l.wantAgain(c)
 		if c.taker != nil {
 			for _, cancel := range c.taker.Tick(now) {
 				l.cancel(c, cancel.Peer, cancel.Piece)
@@ -379,6 +381,19 @@ func (l *loop) measure() {
 		}
 	}
 	l.giver.Sample(now, l.x.sent.Load(), true, false, false)
+}
+
+// wantAgain wants what the schedule believes to be wanted, when a pause is over.
+func (l *loop) wantAgain(c *exchanged) {
+	if c.taker == nil || time.Now().Before(c.paused) {
+		return
+	}
+	for _, ch := range c.channels {
+		if ch.passed && ch.ourWant {
+			ch.conn.s.Send(&wire.Want{Channel: ch.n, On: true})
+		}
+		ch.passed = false
+	}
 }
 
 // count takes over what has come for a request since the last time.
