@@ -39,6 +39,7 @@ const (
 	OffencePiece    = "wrong piece"
 	OffenceRequest  = "request without credit"
 	OffenceChannel  = "wrong channel"
+	OffenceFlood    = "too much work"
 )
 
 // Offence is what ends a session because its peer broke a rule.

@@ -26,7 +26,7 @@ func (l *loop) hear(n *conn, m wire.Message) {
 	case *wire.Refuse:
 		l.with(n, m.Channel, l.closeChannel)
 	case *wire.Close:
-		l.with(n, m.Channel, l.closeChannel)
+		l.with(n, m.Channel, func(ch *channel) { l.again(n, ch.c.pieces()); l.closeChannel(ch) })
 	case *wire.Manifest:
 		l.with(n, m.Channel, func(ch *channel) { l.hearManifest(ch, m) })
 	case *wire.Part:
@@ -88,7 +88,10 @@ func (l *loop) hearOpen(n *conn, m *wire.Open) {
 // hearInfo learns what the other knows.
 func (l *loop) hearInfo(ch *channel, m *wire.Info) {
 	c := ch.c
-	ch.info, ch.known, ch.epoch = true, m.Known, m.Epoch
+	if ch.info && m.Epoch != ch.epoch {
+		l.hearReset(ch, &wire.Reset{Epoch: m.Epoch})
+	}
+	ch.info, ch.known, ch.size, ch.epoch = true, m.Known, m.Size, m.Epoch
 	if m.Known && c.Manifest != nil && m.Size != c.Manifest.Geo.Size {
 		l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", m.Size, c.Manifest.Geo.Size))
 		return
@@ -144,7 +147,9 @@ func (l *loop) hearPart(ch *channel, m *wire.Part) {
 		return
 	}
 	c.parts = append(c.parts, m.Bytes...)
-	c.askedAt = time.Now()
+	if len(m.Bytes) == wire.MaxPart { // smaller ones win no time
+		c.askedAt = time.Now()
+	}
 	if uint64(len(c.parts)) < m.Total {
 		ch.conn.s.Send(&wire.Manifest{Channel: ch.n, Offset: uint64(len(c.parts))})
 		return
@@ -162,7 +167,11 @@ func (l *loop) hearPart(ch *channel, m *wire.Part) {
 func (l *loop) learn(c *exchanged, m *content.Manifest) {
 	c.Manifest, c.asked, c.parts = m, nil, nil
 	l.giver.AddContent(c.number, m.Geo.Piece, false)
-	for _, ch := range c.channels {
+	for _, ch := range slices.Clone(c.channels) {
+		if ch.known && ch.size != m.Geo.Size {
+			l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", ch.size, m.Geo.Size))
+			continue
+		}
 		if ch.theirWant {
 			l.giver.Want(l.now(), ch.conn.id, c.number, true)
 		}
@@ -197,8 +206,10 @@ func (l *loop) hearHave(ch *channel, m *wire.Have) {
 	if ch.theirs == nil {
 		ch.theirs = bitset.New(0)
 	}
-	before := ch.theirs.Count()
+	before, named := ch.theirs.Count(), int64(0)
+	defer func() { l.again(ch.conn, named-int64(ch.theirs.Count()-before)) }()
 	pieces(m, func(piece uint32) {
+		named++
 		if c.Manifest != nil && piece >= c.Manifest.Geo.Pieces {
 			return
 		}
@@ -236,6 +247,7 @@ func (l *loop) takeHaves(ch *channel) {
 }
 
 func (l *loop) hearReset(ch *channel, m *wire.Reset) {
+	l.again(ch.conn, ch.c.pieces())
 	ch.epoch, ch.all, ch.theirs = m.Epoch, false, nil
 	if ch.c.taker != nil {
 		ch.c.taker.Reset(l.now(), ch.conn.id)

@@ -37,6 +37,7 @@ type conn struct {
 	channels map[uint64]*channel
 	of       map[*exchanged]*channel
 	opened   int
+	work     work
 }
 
 // exchanged is what the loop knows of a content.
@@ -75,6 +76,7 @@ type channel struct {
 	gone   bool
 	epoch  uint64 // the other's
 	known  bool   // the other has the manifest
+	size   int64  // that it claims, if it is known
 	info   bool   // it has answered
 	all    bool
 	theirs *bitset.BitSet // the pieces that the other has
@@ -255,9 +257,7 @@ func (l *loop) closeChannel(ch *channel) {
 	if ch.c.taker != nil {
 		ch.c.taker.RemovePeer(l.now(), ch.conn.id)
 	}
-	if ch.theirWant {
-		l.giver.Want(l.now(), ch.conn.id, ch.c.number, false)
-	}
+	l.giver.Want(l.now(), ch.conn.id, ch.c.number, false)
 	for _, fs := range ch.c.places {
 		for _, f := range fs {
 			if f.p.ch == ch {
