@@ -281,6 +281,57 @@ func TestARemovedMemberIsTold(t *testing.T) {
 	}
 }
 
+// One that is removed between its hello and its enter was in nobody's list when that was told.
+func TestAMemberThatIsRemovedWhileItEntersDoesNotComeIn(t *testing.T) {
+	l := newV2lab(t)
+	conn, err := net.Dial("tcp", l.ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(v2Dead / 2)) // it would end for its silence later
+	c := newV2conn(conn, nil)
+	if err := c.now(&wire.Hello{Version: 1, Instance: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // its hello and its use
+		if _, err := c.receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.mu.Lock()
+	l.removed[wire.PeerID{1}], l.removals = true, [][]byte{{1}}
+	l.mu.Unlock()
+	l.server.tellRemovals()
+	if err := c.now(&wire.Enter{}); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = c.receive()
+	}
+	if errors.Is(err, errV2Dead) || l.server.Count() > 0 {
+		t.Errorf("it stays: %v", err)
+	}
+}
+
+func TestWhoEntersIsToldAllRemovalsHoweverMany(t *testing.T) {
+	l := newV2lab(t)
+	l.mu.Lock()
+	for range 3 * v2Outbox / wire.MaxStatement {
+		l.removals = append(l.removals, make([]byte, wire.MaxStatement))
+	}
+	want := len(l.removals)
+	l.mu.Unlock()
+	_, from := l.client(1)
+	for got := 0; got < want; {
+		e := await(t, from, func(e V2Event) bool { return e.Removed != nil || e.Lost != nil })
+		if e.Lost != nil {
+			t.Fatal(e.Lost)
+		}
+		got += len(e.Removed)
+	}
+}
+
 // A stranger's mistakes end its connection.
 func TestHostileMembersAreCutOff(t *testing.T) {
 	hello := wire.Append(nil, &wire.Hello{Version: 1, Instance: 5})

@@ -218,6 +218,10 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}}
 	addrs := dialable(c.RemoteAddr(), hello.Port, enter.Addrs)
 	s.mu.Lock()
+	if s.cfg.Removed(id) { // while it took its time; the next one who is removed would be told to those who are in
+		s.mu.Unlock()
+		return nil, errors.New("removed")
+	}
 	old := s.members[m.key]
 	if old != nil { // it has come back before we saw it go
 		old.end(&wire.Bye{Reason: wire.ReasonDuplicate}, errors.New("replaced by a newer connection"))
@@ -226,8 +230,12 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	s.members[m.key] = m
 	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
 	s.mu.Unlock()
-	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) {
-		c.send(&wire.Removed{Statements: part})
+	c.SetWriteDeadline(time.Now().Add(v2Dead))
+	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) { // all of them may be more than an outbox holds
+		if err := c.now(&wire.Removed{Statements: part}); err != nil {
+			s.leave(m)
+			return nil, err
+		}
 	}
 	return m, nil
 }
