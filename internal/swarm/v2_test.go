@@ -306,11 +306,12 @@ func TestAMemberThatIsRemovedWhileItEntersDoesNotComeIn(t *testing.T) {
 	if err := c.now(&wire.Enter{}); err != nil {
 		t.Fatal(err)
 	}
-	for err == nil {
-		_, err = c.receive()
+	var last wire.Message
+	for m := last; err == nil; m, err = c.receive() {
+		last = m
 	}
-	if errors.Is(err, errV2Dead) || l.server.Count() > 0 {
-		t.Errorf("it stays: %v", err)
+	if bye, is := last.(*wire.Bye); !is || bye.Reason != wire.ReasonRemoved || l.server.Count() > 0 {
+		t.Errorf("it is told %#v at last, %v", last, err)
 	}
 }
 

@@ -220,6 +220,8 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	s.mu.Lock()
 	if s.cfg.Removed(id) { // while it took its time; the next one who is removed would be told to those who are in
 		s.mu.Unlock()
+		c.SetWriteDeadline(time.Now().Add(v2Bye))
+		_ = c.now(&wire.Bye{Reason: wire.ReasonRemoved})
 		return nil, errors.New("removed")
 	}
 	old := s.members[m.key]
