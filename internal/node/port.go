@@ -104,14 +104,15 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
 		stop()
 		p.classic(ctx, sniffed)
 	case first == 0x16:
-		p.secure(ctx, sniffed, web)
+		p.secure(ctx, sniffed, web, stop)
 	default:
 		p.book.Note(RefusedVoice, conn.RemoteAddr().String(), nil)
 		conn.Close()
 	}
 }
 
-func (p *port) secure(ctx context.Context, conn net.Conn, web *queue) {
+// secure serves a connection in TLS. Release is called when the protocol ends the connection itself: frames say bye first.
+func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release func() bool) {
 	under := peer.Coalesce(conn)
 	tc := tls.Server(under, p.tls)
 	shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -124,6 +125,7 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue) {
 	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
 		under.Gather()
+		release()
 		p.frames(ctx, tc, under)
 		return
 	}

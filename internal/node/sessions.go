@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -158,9 +159,11 @@ func (ss *sessions) run(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, c := range ss.due() {
+			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
-				err := ss.dial(ctx, c)
+				err := ss.dial(ctx, to)
 				ss.mu.Lock()
+				defer ss.mu.Unlock()
 				c.active = false
 				ss.dialling--
 				c.after = time.Now().Add(c.wait)
@@ -168,7 +171,6 @@ func (ss *sessions) run(ctx context.Context) {
 				if err == nil {
 					c.wait = minRedial
 				}
-				ss.mu.Unlock()
 			})
 		}
 	}
@@ -213,21 +215,28 @@ func (ss *sessions) beingDialled(k who) bool {
 
 // dial tries the addresses of a peer, and runs the session at the first that answers. It returns when the session is
 // in use, or could not be made.
-func (ss *sessions) dial(ctx context.Context, c *candidate) error {
+func (ss *sessions) dial(ctx context.Context, to wire.PeerAddr) error {
 	var errs []error
-	for _, addr := range c.Addrs {
+	for _, addr := range to.Addrs {
 		if !ss.m.mayDial(addr) {
 			continue
 		}
-		tc, under, err := dialTLS(ctx, addr, ss.m.cfg.Swarm.ClientConfig(identity.Peer{ID: c.ID}))
+		tc, under, err := dialTLS(ctx, addr, ss.m.cfg.Swarm.ClientConfig(identity.Peer{ID: to.ID}))
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		ss.running.Go(func() { ss.serve(ctx, tc, under, c.ID, true) })
-		return nil
+		inUse := make(chan bool, 1)
+		ss.running.Go(func() {
+			ss.serve(ctx, tc, under, to.ID, func() { inUse <- true })
+			inUse <- false
+		})
+		if <-inUse {
+			return nil
+		}
+		return fmt.Errorf("%s does not use the connection", addr)
 	}
-	ss.m.cfg.Log.Debug("cannot dial peer", "peer", identity.PeerShort(c.ID), "err", errors.Join(errs...))
+	ss.m.cfg.Log.Debug("cannot dial peer", "peer", identity.PeerShort(to.ID), "err", errors.Join(errs...))
 	return errors.Join(append(errs, errors.New("no address"))...)
 }
 
@@ -257,15 +266,20 @@ func (ss *sessions) accept(ctx context.Context, tc *tls.Conn, under *peer.Coales
 		tc.Close()
 		return
 	}
-	ss.serve(ctx, tc, under, id, false)
+	ss.serve(ctx, tc, under, id, nil)
 }
 
-// serve runs a session until it ends.
-func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled bool) {
+// isCutOff says whether nobody talks to a peer. ss.mu is held.
+func (ss *sessions) isCutOff(id wire.PeerID) bool {
+	return time.Now().Before(ss.banned[id]) || ss.m.cfg.Swarm.IsRemoved(id)
+}
+
+// serve runs a session until it ends. Dialled is called when one that we made is in use; nil: the other made it.
+func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled func()) {
 	ss.mu.Lock()
-	banned := time.Now().Before(ss.banned[id])
+	cut := ss.isCutOff(id)
 	ss.mu.Unlock()
-	if banned || ss.m.cfg.Swarm.IsRemoved(id) {
+	if cut {
 		tc.Close()
 		return
 	}
@@ -273,9 +287,16 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	defer stop(nil)
 	var s *peer.Session
 	var join sync.Once
-	enter := func() { join.Do(func() { ss.enter(s, stop) }) }
+	enter := func() {
+		join.Do(func() {
+			ss.enter(s, stop)
+			if dialled != nil {
+				dialled()
+			}
+		})
+	}
 	s = peer.NewSession(peer.SessionConfig{
-		Conn: tc, Flush: under.Flush, Self: ss.m.self, Other: id, Dialled: dialled, Hello: ss.m.hello(),
+		Conn: tc, Flush: under.Flush, Widen: under.Widen, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
 		Choose: ss.choose,
 		Handle: func(s *peer.Session, m wire.Message) error { enter(); return ss.m.x.Handle(s, m) },
 		Book:   ss.m.book, Log: ss.m.cfg.Log,
@@ -319,6 +340,9 @@ func (ss *sessions) enter(s *peer.Session, stop func(error)) {
 	k := who{s.Peer(), s.Instance()}
 	old := ss.open[k]
 	ss.open[k] = &live{s, stop}
+	if ss.isCutOff(s.Peer()) { // since it connected: it is not in what a ban looks through before now
+		stop(errors.New("cut off"))
+	}
 	ss.mu.Unlock()
 	if old != nil && old.s != s { // the other has found it dead
 		old.stop(errors.New("replaced by a newer connection"))
