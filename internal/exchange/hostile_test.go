@@ -523,6 +523,22 @@ func TestWhatBreaksTheOrderOfChannelsIsAnOffence(t *testing.T) {
 	})
 }
 
+func TestWhoWasRefusedIsToldWhenWeHaveIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 2)
+		g := b.sit()
+		g.says(&wire.Open{Channel: 2, ID: b.m.ID})
+		hears[*wire.Refuse](g)
+		b.share()
+		if open := hears[*wire.Open](g); open.ID != b.m.ID {
+			t.Errorf("%+v", open)
+		}
+		if info := hears[*wire.Info](g); !info.All {
+			t.Errorf("%+v", info)
+		}
+	})
+}
+
 // A content is on a session once, however often it is opened: a neighbour cannot make us keep more.
 func TestAContentHasOneChannelOnASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

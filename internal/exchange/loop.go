@@ -119,7 +119,7 @@ func (l *loop) add(content *Content) {
 		l.giver.Pieces(c.number, content.Manifest.Geo.Pieces)
 	}
 	for _, n := range l.byID {
-		if n != nil {
+		if n != nil { // also when we have everything: it may have asked before, and was refused
 			l.open(n, c)
 		}
 	}
@@ -195,7 +195,7 @@ func (l *loop) join(s *peer.Session, stop func(error)) {
 	}
 	l.giver.AddPeer(n.id, identity)
 	for _, c := range l.order {
-		if c != nil {
+		if c != nil && !c.all() { // who has everything is asked by those who do not
 			l.open(n, c)
 		}
 	}
@@ -216,8 +216,8 @@ func (l *loop) leave(s *peer.Session) {
 
 // open begins a content on a session, if it is not there yet.
 func (l *loop) open(n *conn, c *exchanged) {
-	if n.of[c] != nil || n.opened >= maxChannels || c.all() {
-		return // who has everything is asked by those who do not
+	if n.of[c] != nil || n.opened >= maxChannels {
+		return
 	}
 	ch := l.newChannel(n, c, n.next)
 	n.next += 2
