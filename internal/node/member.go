@@ -312,6 +312,11 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 	s.content = &exchange.Content{
 		ID: shared.Manifest.ID, Manifest: shared.Manifest, Source: shared, Check: shared.CheckPiece,
 		Changed: func(err error) {
+			m.mu.Lock()
+			if m.shares[shared.Manifest.ID] == s { // it can be shared again
+				delete(m.shares, shared.Manifest.ID)
+			}
+			m.mu.Unlock()
 			m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", name, err))
 			m.client.Retract(shared.Manifest.ID)
 		},

@@ -228,6 +228,47 @@ func TestAMemberThatGoesSaysSoToWhoDialledIt(t *testing.T) {
 	}
 }
 
+// A file that changes while it is fetched is withdrawn. The content can be shared anew, and the fetch goes on.
+func TestAContentWhoseFileChangedCanBeSharedAgain(t *testing.T) {
+	l := newLab(t)
+	path, want := l.file(1 << 20)
+	a, b := l.run(l.machine(identity.MemberRole)), l.run(l.machine(identity.MemberRole))
+	s, err := a.Share(t.Context(), path, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, make([]byte, len(want)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, done := t.TempDir(), make(chan error, 1)
+	f := b.NewFetch(FetchRequest{ID: prefixOf(s), Dir: dir})
+	go func() {
+		_, err := f.Run(t.Context())
+		done <- err
+	}()
+	eventually(t, "it is withdrawn", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.shares) == 0
+	})
+	again := filepath.Join(t.TempDir(), "f.bin")
+	if err := os.WriteFile(again, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Share(t.Context(), again, "again.bin", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if have, _ := os.ReadFile(filepath.Join(dir, "f.bin")); !bytes.Equal(have, want) {
+		t.Error("the file is wrong")
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // However many connections two make at once, they agree on one.
 func TestTwoThatDialEachOtherUseOneConnection(t *testing.T) {
 	l := newLab(t)
