@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"shoal/internal/content"
-
-	"golang.org/x/sys/unix"
 )
 
 // fetching is one content and the folder that it is downloaded to, on a real disk that can be made to fail.
@@ -363,7 +361,7 @@ func TestADownloadReplacesNothingButAFile(t *testing.T) {
 		"a link":        func() error { return os.Symlink(canary, target) },
 		"a dead link":   func() error { return os.Symlink(canary+"x", target) },
 		"a folder":      func() error { return os.Mkdir(target, 0o700) },
-		"a pipe":        func() error { return unix.Mkfifo(target, 0o600) },
+		"a pipe":        func() error { return mkfifo(target, 0o600) },
 		"a link inside": func() error { return os.Symlink(".", target) },
 	} {
 		for _, overwrite := range []bool{false, true} {
@@ -424,7 +422,7 @@ func TestAHiddenFolderOfSomebodyElseIsNotUsed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make another user's folder")
 	}
-	if err := errors.Join(os.Mkdir(folder, 0o777), unix.Mkfifo(f.hidden("manifest"), 0o666), os.Chown(folder, 12345, 12345)); err != nil {
+	if err := errors.Join(os.Mkdir(folder, 0o777), mkfifo(f.hidden("manifest"), 0o666), os.Chown(folder, 12345, 12345)); err != nil {
 		t.Fatal(err)
 	}
 	refused("another user's")
