@@ -314,7 +314,6 @@ func TestWhoDoesNotUseAConnectionIsDialledLessAndLess(t *testing.T) {
 	}()
 	t.Cleanup(func() { ln.Close(); <-ended })
 	id := [32]byte{1}
-	a.client.Follow(id, true)
 	a.ss.heard(&wire.Peers{ID: id, Snapshot: true, Added: []wire.PeerAddr{{ID: sw.Self(), Instance: 1, Addrs: []string{ln.Addr().String()}}}})
 	eventually(t, "it is dialled twice", func() bool { return came.Load() == 2 })
 	eventually(t, "the wait has grown", func() bool {
