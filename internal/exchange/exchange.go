@@ -19,6 +19,8 @@ import (
 const (
 	// tick is how often progress is read, and deadlines are looked at.
 	tick = 50 * time.Millisecond
+	// quietTick is how often that is while nothing moves.
+	quietTick = time.Second
 	// newsEvery is the longest that a have waits for others to go with it.
 	newsEvery = 20 * time.Millisecond
 	// pauseTime is how long a download whose disk is full waits before it tries again.
@@ -164,7 +166,7 @@ func (x *Exchange) Wanted(id content.ID) (wanted bool) {
 	x.call(func(l *loop) {
 		if c := l.contents[id]; c != nil {
 			for _, ch := range c.channels {
-				wanted = wanted || ch.theirWant
+				wanted = wanted || ch.theirWant != schedule.WantNot
 			}
 		}
 	})
@@ -209,8 +211,9 @@ func (x *Exchange) Run(ctx context.Context) error {
 		giver: schedule.NewGiver(schedule.GiverConfig{Rand: rand.New(rand.NewPCG(x.cfg.Seed, 1))}),
 		rand:  rand.New(rand.NewPCG(x.cfg.Seed, 2)), identities: make(map[wire.PeerID]int),
 	}
-	ticker := time.NewTicker(tick)
+	ticker := time.NewTimer(0)
 	defer ticker.Stop()
+	quiet := false // nothing moves: there is nothing to measure
 	news := time.NewTimer(time.Hour)
 	defer news.Stop()
 	for {
@@ -224,13 +227,22 @@ func (x *Exchange) Run(ctx context.Context) error {
 			}
 		case <-ticker.C:
 			l.measure()
+			ticker.Reset(tick)
+			if quiet = l.quiet(); quiet {
+				ticker.Reset(quietTick)
+			}
 		case <-news.C:
 			l.tellNews()
 		}
 		l.act()
-		if l.newsPending && !l.newsSet {
-			l.newsSet = true
-			news.Reset(newsEvery)
+		if wait := l.newsAt - l.now(); l.newsPending && wait > 0 {
+			news.Reset(wait)
+		} else if l.newsPending {
+			l.tellNews()
+		}
+		if quiet && !l.quiet() {
+			quiet = false
+			ticker.Reset(tick)
 		}
 	}
 }

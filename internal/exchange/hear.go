@@ -37,19 +37,34 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		l.with(n, m.Channel, func(ch *channel) { l.hearReset(ch, m) })
 	case *wire.Want:
 		l.with(n, m.Channel, func(ch *channel) {
-			ch.theirWant = m.On
+			ch.theirWant = wanted(m.On, m.Later)
 			if ch.c.Manifest != nil {
-				l.giver.Want(l.now(), n.id, ch.c.number, m.On)
+				l.giver.Want(l.now(), n.id, ch.c.number, ch.theirWant)
 			}
 		})
 	case *wire.Credit:
 		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
 	case *wire.Pass:
-		l.giver.Pass(l.now(), n.id, m.Credit)
-		l.with(n, m.Channel, func(ch *channel) { ch.theirWant = false })
+		l.giver.Pass(l.now(), n.id, m.Credit, m.Later)
+		l.with(n, m.Channel, func(ch *channel) {
+			if ch.theirWant != schedule.WantNot {
+				ch.theirWant = wanted(m.Later, true)
+			}
+		})
 	default:
 		n.stop(offence(OffenceChannel, "a %T between peers", m))
 	}
+}
+
+// wanted is what a message says of how much we are wanted.
+func wanted(on, later bool) schedule.Want {
+	switch {
+	case !on:
+		return schedule.WantNot
+	case later:
+		return schedule.WantLater
+	}
+	return schedule.WantNow
 }
 
 // with does something with a channel. A message for one that is closed was on its way when that happened.
@@ -172,9 +187,7 @@ func (l *loop) learn(c *exchanged, m *content.Manifest) {
 			l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", ch.size, m.Geo.Size))
 			continue
 		}
-		if ch.theirWant {
-			l.giver.Want(l.now(), ch.conn.id, c.number, true)
-		}
+		l.giver.Want(l.now(), ch.conn.id, c.number, ch.theirWant)
 	}
 	c.Fetched(m)
 }
@@ -266,9 +279,10 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	if m.Piece != nil {
 		named = int64(*m.Piece)
 	}
-	answer := c.taker.Credit(l.now(), ch.conn.id, m.Number, named)
+	answer := c.taker.Credit(l.now(), ch.conn.id, named, m.Insist)
 	if !answer.Get {
-		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number})
+		ch.ourWant = wanted(answer.Busy, true)
+		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number, Later: answer.Busy})
 		return
 	}
 	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
@@ -318,11 +332,14 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 func (l *loop) serve(ch *channel, m *wire.Get) {
 	c, x := ch.c, l.x
 	g := c.Manifest.Geo
+	given := &giving{credit: m.Credit}
+	ch.conn.giving = append(ch.conn.giving, given)
 	s := peer.Serving{
 		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
-		Progress: func(bytes int64) { x.sent.Add(bytes) },
+		Progress: func(bytes int64) { x.sent.Add(bytes); given.sent.Add(bytes) },
 		Done: func(sent int64, reason wire.Reason) {
 			x.post(func(l *loop) {
+				ch.conn.gave(given)
 				ch.sent += sent
 				c.sent += sent
 				if l.byID[ch.conn.id] == ch.conn {
@@ -341,8 +358,14 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 		}
 	}
 	if !ch.conn.s.Serve(s) {
+		ch.conn.gave(given)
 		l.giver.Ended(l.now(), ch.conn.id, m.Credit, false)
 	}
+}
+
+// gave forgets a request that is served no more.
+func (n *conn) gave(g *giving) {
+	n.giving = slices.DeleteFunc(n.giving, func(other *giving) bool { return other == g })
 }
 
 // changed withdraws a content whose file is not what it was.
@@ -407,20 +430,17 @@ func (l *loop) verified(c *exchanged, piece uint32) {
 			l.cancel(c, cancel.Peer, cancel.Piece)
 		}
 	}
-	l.giver.Gained(now, c.number, piece)
 	for _, ch := range c.channels {
 		ch.news = append(ch.news, piece)
 	}
-	l.newsPending = true
+	if !l.newsPending { // at once if none were told lately, else with those that come until then
+		l.newsPending, l.newsAt = true, max(now, l.newsAt+newsEvery)
+	}
 	if c.taker == nil || c.taker.Missing() > 0 {
 		return
 	}
 	l.tellNews()
-	for _, w := range c.taker.Wants(now) {
-		if n := l.byID[w.Peer]; n != nil && n.of[c] != nil {
-			n.s.Send(&wire.Want{Channel: n.of[c].n, On: w.On})
-		}
-	}
+	l.tellWants(c)
 	c.taker = nil
 	c.publish()
 	c.Complete()

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"shoal/internal/content"
@@ -25,7 +26,8 @@ type loop struct {
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
 
-	newsPending, newsSet bool // a have waits to be told; the timer for it runs
+	newsPending bool          // a have waits to be told
+	newsAt      time.Duration // when it is, or when the last ones were
 }
 
 // conn is what the loop knows of a session.
@@ -38,6 +40,13 @@ type conn struct {
 	of       map[*exchanged]*channel
 	opened   int
 	work     work
+	giving   []*giving // what is served of it
+}
+
+// giving is a request of the other's that is served.
+type giving struct {
+	credit uint64
+	sent   atomic.Int64 // bytes; the session's writer counts, the loop reads
 }
 
 // exchanged is what the loop knows of a content.
@@ -82,7 +91,7 @@ type channel struct {
 	theirs *bitset.BitSet // the pieces that the other has
 	news   []uint32       // pieces that it is to be told of
 
-	theirWant, ourWant bool
+	theirWant, ourWant schedule.Want
 	passed             bool // we have passed a credit of it, and hence taken our want back, without the schedule's knowledge
 
 	received, sent int64
@@ -257,7 +266,7 @@ func (l *loop) closeChannel(ch *channel) {
 	if ch.c.taker != nil {
 		ch.c.taker.RemovePeer(l.now(), ch.conn.id)
 	}
-	l.giver.Want(l.now(), ch.conn.id, ch.c.number, false)
+	l.giver.Want(l.now(), ch.conn.id, ch.c.number, schedule.WantNot)
 	for _, fs := range ch.c.places {
 		for _, f := range fs {
 			if f.p.ch == ch {
@@ -308,7 +317,7 @@ func (l *loop) flush(ch *channel) {
 }
 
 func (l *loop) tellNews() {
-	l.newsPending, l.newsSet = false, false
+	l.newsPending, l.newsAt = false, l.now()
 	for _, c := range l.order {
 		if c == nil {
 			continue
@@ -327,7 +336,7 @@ func (l *loop) act() {
 		if n == nil || c == nil || n.of[c] == nil {
 			continue
 		}
-		m := &wire.Credit{Channel: n.of[c].n, Epoch: c.epoch, Number: g.Credit}
+		m := &wire.Credit{Channel: n.of[c].n, Epoch: c.epoch, Number: g.Credit, Insist: g.Insist}
 		if g.Piece >= 0 {
 			piece := uint32(g.Piece)
 			m.Piece = &piece
@@ -338,15 +347,22 @@ func (l *loop) act() {
 		if c == nil || c.taker == nil {
 			continue
 		}
-		for _, w := range c.taker.Wants(now) {
-			n := l.byID[w.Peer]
-			if n == nil || n.of[c] == nil {
-				continue
-			}
-			n.of[c].ourWant = w.On
-			n.s.Send(&wire.Want{Channel: n.of[c].n, On: w.On})
+		l.tellWants(c)
+	}
+}
+
+// tellWants tells neighbours how much they are wanted, where that has changed.
+func (l *loop) tellWants(c *exchanged) {
+	for _, w := range c.taker.Wants(l.now()) {
+		if n := l.byID[w.Peer]; n != nil && n.of[c] != nil {
+			l.tellWant(n.of[c], w.Want)
 		}
 	}
+}
+
+func (l *loop) tellWant(ch *channel, w schedule.Want) {
+	ch.ourWant = w
+	ch.conn.s.Send(&wire.Want{Channel: ch.n, On: w != schedule.WantNot, Later: w == schedule.WantLater})
 }
 
 // measure reads what the readers and writers have counted, and looks at deadlines.
@@ -376,11 +392,31 @@ func (l *loop) measure() {
 		c.publish()
 	}
 	for _, n := range l.byID {
-		if n != nil {
-			l.giver.SetRTT(n.id, n.s.RTT())
+		if n == nil {
+			continue
+		}
+		rtt := n.s.RTT()
+		l.giver.SetRTT(n.id, rtt)
+		for c := range n.of {
+			if c.taker != nil {
+				c.taker.SetRTT(n.id, rtt)
+			}
+		}
+		for _, g := range n.giving {
+			l.giver.Progress(n.id, g.credit, g.sent.Load())
 		}
 	}
-	l.giver.Sample(now, l.x.sent.Load(), true, false, false)
+	l.giver.Sample(now, l.x.sent.Load())
+}
+
+// quiet says whether nothing moves, in either direction, nor should.
+func (l *loop) quiet() bool {
+	for _, c := range l.order {
+		if c != nil && (c.taker != nil || c.asked != nil) {
+			return false
+		}
+	}
+	return !l.giver.Busy()
 }
 
 // wantAgain wants what the schedule believes to be wanted, when a pause is over.
@@ -389,8 +425,8 @@ func (l *loop) wantAgain(c *exchanged) {
 		return
 	}
 	for _, ch := range c.channels {
-		if ch.passed && ch.ourWant {
-			ch.conn.s.Send(&wire.Want{Channel: ch.n, On: true})
+		if ch.passed && ch.ourWant != schedule.WantNot {
+			l.tellWant(ch, ch.ourWant)
 		}
 		ch.passed = false
 	}

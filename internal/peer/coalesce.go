@@ -32,6 +32,9 @@ func Coalesce(c net.Conn) *Coalesced {
 // Gather begins to gather writes. No read may be under way.
 func (c *Coalesced) Gather() { c.w = bufio.NewWriterSize(c.Conn, gatherSize) }
 
+// LimitUnsent bounds the bytes that the kernel takes before it can send them.
+func (c *Coalesced) LimitUnsent(bytes int) { limitUnsent(c.Conn, bytes) }
+
 // Widen lets reads take as much at a time as writes do: for connections that move pieces. Only the reader may call it.
 func (c *Coalesced) Widen() {
 	if c.r.Size() < gatherSize {

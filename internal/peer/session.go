@@ -90,9 +90,10 @@ type Serving struct {
 
 // SessionConfig says what a [Session] works with.
 type SessionConfig struct {
-	Conn        net.Conn     // its peer is known already
-	Flush       func() error // sends what was written to Conn
-	Widen       func()       // called once, by the reader, when the first piece comes; nil: nothing
+	Conn        net.Conn        // its peer is known already
+	Flush       func() error    // sends what was written to Conn
+	Widen       func()          // called once, by the reader, when the first piece comes; nil: nothing
+	LimitUnsent func(bytes int) // called when that changes with the speed of the connection; nil: nothing
 	Self, Other wire.PeerID
 	Dialled     bool
 	Hello       wire.Hello

@@ -16,10 +16,12 @@ const maxFrameHead = wire.HeaderSize + 10
 // errReason is an error that knows how it is told to the other side.
 type errReason interface{ Reason() wire.Reason }
 
-// write sends control messages, and between them the data of what is served, one frame of each at a time.
+// write sends control messages, and between them the data of what is served, one request after the other: the sooner one is
+// complete, the sooner others can be given it.
 func (s *Session) write(ctx context.Context) error {
 	var frame, batch []byte
-	size, turn := wire.MaxDataBytes, 0
+	size := wire.MaxDataBytes // of a data frame, and of what the kernel may hold unsent
+	s.limitUnsent(size)
 	ping := time.NewTimer(0)
 	defer ping.Stop()
 	unflushed := 0
@@ -29,9 +31,7 @@ func (s *Session) write(ctx context.Context) error {
 		var v *Serving
 		cancelled := false
 		if len(s.served) > 0 {
-			turn %= len(s.served)
-			v = s.served[turn]
-			turn++
+			v = s.served[0]
 			cancelled = s.gets[v.Request]
 		}
 		s.mu.Unlock()
@@ -83,13 +83,22 @@ func (s *Session) write(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if unflushed += n; unflushed >= gatherSize/2 {
+		if unflushed += n; unflushed >= size {
 			if err := s.flush(ctx); err != nil {
 				return err
 			}
 			unflushed = 0
 		}
-		size = frameSize(size, time.Since(began))
+		if next := frameSize(size, time.Since(began)); next != size {
+			size = next
+			s.limitUnsent(size)
+		}
+	}
+}
+
+func (s *Session) limitUnsent(bytes int) {
+	if s.cfg.LimitUnsent != nil {
+		s.cfg.LimitUnsent(bytes)
 	}
 }
 

@@ -7,17 +7,27 @@ import (
 )
 
 const (
-	// promiseTime is how much time of the uplink promises may take.
-	promiseTime = 250 * time.Millisecond
-	// perLeecher is the most promises to one leecher, or more small pieces that make perLeecherBytes.
-	perLeecher      = 2
-	perLeecherBytes = 512 << 10
-	// startPieces is the budget of a giver that has measured nothing.
-	startPieces = 4
-	// growth is how much more than was measured is promised, so that a faster uplink is found out.
-	growth = 1.5
-	// windows is over how many spans of promiseTime the uplink's maximum is kept.
-	windows = 40
+	// promises is how many promises there may be to leechers that take what they are sent: as many as make the luck of where they
+	// go even out. One more while there is a piece that has not left yet, lest who alone has it idles.
+	promises      = 5
+	freshPromises = 6
+	// perLeecher is how many of those one leecher may have, unless it takes more in a round trip.
+	perLeecher = 2
+	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
+	aheadTime = 20 * time.Millisecond
+	// maxAhead bounds what is promised ahead of a far neighbour's answers, as time of the uplink.
+	maxAhead = time.Second
+	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
+	takenMean  = 16
+	leastTaken = 0.1
+	// sampleSpan is the shortest span over which rates are measured.
+	sampleSpan = 40 * time.Millisecond
+	// meanTime is over about how long a leecher's rate is a mean.
+	meanTime = 200 * time.Millisecond
+	// limitTime is how long a leecher must have been sent to before it may count as one that takes less than its share.
+	limitTime = 250 * time.Millisecond
+	// busy is the part of the uplink from which on it counts as busy: then nobody counts as slow.
+	busy = 0.9
 	// A credit expires after minExpiry or four round trips, at most maxExpiry; each expiry in a row doubles a pause.
 	minExpiry = 250 * time.Millisecond
 	maxExpiry = 2 * time.Second
@@ -46,6 +56,7 @@ type Grant struct {
 	Content int
 	Credit  uint64
 	Piece   int64
+	Insist  bool // there is nobody else: it is to be used even by one who is busy
 	Expires time.Duration
 }
 
@@ -55,19 +66,26 @@ type GiverConfig struct {
 }
 
 // Giver decides to whom a peer promises its next piece, over all contents.
+//
+// A promise is a credit that is out, or a transfer under way. There are two at a time to leechers that take what they are sent, and as many
+// more as the uplink carries in a round trip and aheadTime. A leecher that takes less than its share, though the uplink is not busy,
+// does not count: others are promised beside it.
 type Giver struct {
 	cfg      GiverConfig
 	contents []*given     // by number
 	peers    []*leecher   // by number
 	who      map[int]*who // by identity: as many as there are members
-	turn     uint64
-	next     uint64 // number of the next credit
-	promised int64  // bytes
-	promises int
-	sent     []int64 // bytes in each of the last windows
-	total    int64   // at the begin of the newest window
-	began    time.Duration
-	measured bool
+	turn     int64
+	next     uint64        // number of the next credit
+	taken    float64       // the part of credits that are used, of late
+	soonest  time.Duration // no credit expires, and no landing is due, before
+
+	uplink  float64       // bytes per second, the best of the last windows
+	rate    float64       // bytes per second, of late
+	total   int64         // bytes at the last sample
+	at      time.Duration // of the last sample
+	peak    peak
+	sampled bool
 }
 
 // given is a content.
@@ -75,12 +93,14 @@ type given struct {
 	piece  int64 // bytes
 	pieces uint32
 	source bool
-	order  []uint32       // pieces that have not left yet, in chance order, the next one last; only of a source
-	queued bits           // those that are in order
-	named  map[uint32]int // pieces in credits and transfers
-	landed []landing      // pieces that have left, and that nobody has said to have
-	known  bits           // pieces that somebody has said to have
-	has    map[int]bits   // by neighbour; only of a source
+	ready  bool             // order is made
+	order  []uint32         // pieces that have not left yet, in chance order, the next one last; only of a source
+	queued pieceSet         // those that are in order
+	named  map[uint32]int   // pieces in credits and transfers
+	landed []landing        // pieces that have left, and that nobody has said to have
+	known  pieceSet         // pieces that somebody has said to have
+	has    map[int]pieceSet // by neighbour; only of a source
+	served int64            // the turn at which it was served last
 }
 
 type landing struct {
@@ -90,7 +110,7 @@ type landing struct {
 
 // who is an identity. It outlives its neighbours, so that nobody gains by coming back.
 type who struct {
-	served uint64        // the turn at which it was served last
+	served int64         // the turn at which it was served last
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
 }
@@ -99,9 +119,16 @@ type who struct {
 type leecher struct {
 	*who
 	rtt      time.Duration
-	wants    []int // contents, in the order in which they were wanted
+	wants    []int // contents of which it wants pieces now
+	later    []int // contents of which it wants pieces, but has enough coming for now
 	promises []*promise
 	expired  []Grant
+
+	sent  int64         // bytes since the last sample
+	rate  float64       // bytes per second, of late
+	best  float64       // the most of it since it was last idle
+	since time.Duration // when it began to be sent to without a pause; -1: it is not
+	slow  bool          // it takes less than its share of an uplink that is not busy
 }
 
 // promise is a credit that is out, or a transfer under way.
@@ -109,12 +136,13 @@ type promise struct {
 	Grant
 	active bool
 	taken  uint32 // the piece of the transfer
-	size   int64  // bytes that it counts as
+	size   int64  // bytes of a piece
+	sent   int64  // of those
 }
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
-	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, sent: []int64{0}}
+	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1}
 }
 
 // AddContent brings in a content. A source has had all of it from the start: it names pieces that have not left yet.
@@ -122,18 +150,24 @@ func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
 	for len(g.contents) <= c {
 		g.contents = append(g.contents, nil)
 	}
-	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]bits)}
+	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]pieceSet)}
 }
 
 // Pieces tells a source how many pieces it has: it names each of them once before it repeats any.
 func (g *Giver) Pieces(c int, pieces uint32) {
-	v := g.content(c)
-	if v == nil || !v.source {
+	if v := g.content(c); v != nil && v.source {
+		v.pieces = pieces
+	}
+}
+
+// prepare makes the order in which a source names its pieces, once somebody wants any: contents that nobody wants cost nothing.
+func (g *Giver) prepare(v *given) {
+	if v.ready || !v.source {
 		return
 	}
-	v.pieces, v.queued, v.known = pieces, newBits(pieces), newBits(pieces)
-	v.order = make([]uint32, pieces)
-	for i, p := range g.cfg.Rand.Perm(int(pieces)) {
+	v.ready, v.queued, v.known = true, newPieceSet(v.pieces), newPieceSet(v.pieces)
+	v.order = make([]uint32, v.pieces)
+	for i, p := range g.cfg.Rand.Perm(int(v.pieces)) {
 		v.order[i] = uint32(p)
 		v.queued.set(uint32(i))
 	}
@@ -147,7 +181,7 @@ func (g *Giver) RemoveContent(c int) {
 	g.contents[c] = nil
 	for _, l := range g.peers {
 		if l != nil {
-			l.wants = slices.DeleteFunc(l.wants, func(w int) bool { return w == c })
+			l.wants, l.later = without(l.wants, c), without(l.later, c)
 		}
 	}
 }
@@ -172,9 +206,9 @@ func (g *Giver) AddPeer(n, identity int) {
 		g.peers = append(g.peers, nil)
 	}
 	if g.who[identity] == nil {
-		g.who[identity] = &who{}
+		g.who[identity] = &who{served: -1 - g.cfg.Rand.Int64N(1<<32)} // by chance among those that were never served
 	}
-	g.peers[n] = &leecher{who: g.who[identity]}
+	g.peers[n] = &leecher{who: g.who[identity], since: -1}
 }
 
 // RemovePeer forgets a neighbour, and what it was promised.
@@ -183,8 +217,8 @@ func (g *Giver) RemovePeer(_ time.Duration, n int) {
 	if l == nil {
 		return
 	}
-	for _, p := range slices.Clone(l.promises) {
-		g.settle(l, p, false, 0)
+	for len(l.promises) > 0 {
+		g.settle(l, l.promises[0], false, 0)
 	}
 	g.peers[n] = nil
 	for _, v := range g.contents {
@@ -201,33 +235,40 @@ func (g *Giver) SetRTT(n int, rtt time.Duration) {
 	}
 }
 
-// Want says whether a neighbour could use pieces of a content that we have.
-func (g *Giver) Want(_ time.Duration, n, c int, on bool) {
+// Want says how much a neighbour could use pieces of a content that we have.
+func (g *Giver) Want(_ time.Duration, n, c int, want Want) {
 	l := g.peer(n)
 	if l == nil || g.content(c) == nil {
 		return
 	}
-	i := slices.Index(l.wants, c)
-	switch {
-	case on && i < 0:
+	l.wants, l.later = without(l.wants, c), without(l.later, c)
+	switch want {
+	case WantNow:
+		g.prepare(g.contents[c])
 		l.wants = append(l.wants, c)
-	case !on && i >= 0:
-		l.wants = slices.Delete(l.wants, i, i+1)
+	case WantLater:
+		g.prepare(g.contents[c])
+		l.later = append(l.later, c)
 	}
 }
 
-// Gained says that we have one more piece.
-func (g *Giver) Gained(time.Duration, int, uint32) {}
+func without(list []int, c int) []int {
+	if i := slices.Index(list, c); i >= 0 {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}
 
-// HasNow says that a neighbour has a piece.
+// HasNow says that a neighbour has one piece more.
 func (g *Giver) HasNow(c, n int, piece uint32) {
 	v := g.content(c)
 	if v == nil || !v.source || piece >= v.pieces {
 		return
 	}
+	g.prepare(v)
 	v.known.set(piece)
 	if v.has[n] == nil {
-		v.has[n] = make(bits, len(v.known))
+		v.has[n] = make(pieceSet, len(v.known))
 	}
 	v.has[n].set(piece)
 }
@@ -251,8 +292,6 @@ func (l *leecher) late(credit uint64) int {
 func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
-	g.promises--
-	g.promised -= p.size
 	v := g.content(p.Content)
 	if v == nil || !v.source {
 		return
@@ -271,6 +310,7 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 		v.requeue(uint32(piece))
 	case !v.known.has(uint32(piece)):
 		v.landed = append(v.landed, landing{uint32(piece), now + newsTime})
+		g.soonest = min(g.soonest, now+newsTime)
 	}
 }
 
@@ -288,18 +328,28 @@ func (v *given) requeue(piece uint32) {
 	}
 }
 
-// Pass says that a neighbour has no use for a credit. It says want again when it could use one.
-func (g *Giver) Pass(now time.Duration, n int, credit uint64) {
+// Pass says that a neighbour has no use for a credit: none at all, or with busy, not now. It says want again when that changes.
+func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) {
 	l := g.peer(n)
 	if l == nil {
 		return
 	}
+	c := -1
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
+		g.taken += (leastTaken - g.taken) / takenMean
 		g.settle(l, p, false, now)
-		g.Want(now, n, p.Content, false)
+		c = p.Content
 	} else if i := l.late(credit); i >= 0 {
-		g.Want(now, n, l.expired[i].Content, false)
+		c = l.expired[i].Content
+	}
+	if g.content(c) == nil {
+		return
+	}
+	wanted := slices.Contains(l.wants, c) || slices.Contains(l.later, c)
+	l.wants, l.later = without(l.wants, c), without(l.later, c)
+	if busy && wanted {
+		l.later = append(l.later, c)
 	}
 }
 
@@ -334,6 +384,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 		}
 	}
 	p.active, p.taken = true, piece
+	g.taken += (1 - g.taken) / takenMean
 	g.turn++
 	l.served = g.turn
 	return OK
@@ -350,35 +401,84 @@ func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	}
 }
 
-// Sample says how many bytes have been sent in all. It is called a few times in each span of promiseTime.
-func (g *Giver) Sample(now time.Duration, total int64, _, _, _ bool) {
-	if !g.measured {
-		g.measured, g.began, g.total = true, now, total
+// Progress says how many bytes of a transfer have gone in all.
+func (g *Giver) Progress(n int, credit uint64, sent int64) {
+	l := g.peer(n)
+	if l == nil {
+		return
 	}
-	last := len(g.sent) - 1
-	g.sent[last] = max(g.sent[last], total-g.total)
-	if now-g.began >= promiseTime {
-		g.began, g.total = now, total
-		g.sent = append(g.sent, 0)
-		if len(g.sent) > windows {
-			g.sent = g.sent[1:]
-		}
+	if p := l.find(credit); p != nil && p.active && sent > p.sent {
+		sent = min(sent, p.size)
+		l.sent += sent - p.sent
+		p.sent = sent
 	}
 }
 
-// budget returns how many bytes may be promised.
-func (g *Giver) budget(piece int64) int64 {
-	return max(startPieces*piece, int64(growth*float64(slices.Max(g.sent))))
-}
-
-// expire takes back the credits that were not used in time.
-func (g *Giver) expire(now time.Duration) {
+// Sample says how many bytes have gone in all, whatever for. It is called some twenty times a second.
+func (g *Giver) Sample(now time.Duration, total int64) {
+	dt := now - g.at
+	if !g.sampled || dt < 0 {
+		g.sampled, g.at, g.total = true, now, total
+		return
+	}
+	if dt < sampleSpan {
+		return
+	}
+	weight := min(1, dt.Seconds()/meanTime.Seconds())
+	g.rate += weight * (float64(total-g.total)/dt.Seconds() - g.rate)
+	g.peak.look(now, total-g.total)
+	g.uplink = g.peak.perSecond()
+	g.at, g.total = now, total
+	sending := 0
 	for _, l := range g.peers {
 		if l == nil {
 			continue
 		}
-		for _, p := range slices.Clone(l.promises) {
+		if !l.sending() && l.sent == 0 {
+			l.since, l.slow, l.rate, l.best = -1, false, 0, l.best*(1-weight/4)
+			continue
+		}
+		if l.since < 0 {
+			l.since = now
+		}
+		l.rate += weight * (float64(l.sent)/dt.Seconds() - l.rate)
+		l.best = max(l.rate, l.best*(1-weight/16))
+		l.sent = 0
+		sending++
+	}
+	for _, l := range g.peers {
+		if l != nil && l.since >= 0 {
+			l.slow = now-l.since >= limitTime && g.rate < busy*g.uplink && 2*l.rate*float64(sending) < g.uplink
+		}
+	}
+}
+
+func (l *leecher) sending() bool {
+	for _, p := range l.promises {
+		if p.active {
+			return true
+		}
+	}
+	return false
+}
+
+// expire takes back the credits that were not used in time.
+func (g *Giver) expire(now time.Duration) {
+	if now < g.soonest {
+		return
+	}
+	g.soonest = now + time.Hour
+	for _, l := range g.peers {
+		if l == nil {
+			continue
+		}
+		for i := 0; i < len(l.promises); {
+			p := l.promises[i]
 			if p.active || now < p.Expires {
+				if !p.active {
+					g.soonest = min(g.soonest, p.Expires)
+				}
+				i++
 				continue
 			}
 			g.settle(l, p, false, now)
@@ -399,58 +499,120 @@ func (g *Giver) expire(now time.Duration) {
 			v.requeue(v.landed[0].piece)
 			v.landed = v.landed[1:]
 		}
+		if len(v.landed) > 0 {
+			g.soonest = min(g.soonest, v.landed[0].due)
+		}
 	}
 }
 
 // Plan returns the credits that are to be given now.
 func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	g.expire(now)
+	most := promises
+	if g.fresh() {
+		most = freshPromises
+	}
 	for {
-		n, c := g.choose(now)
+		n, insist := -1, false
+		count, rest, ahead, far := g.promised()
+		if count < most+far || rest < ahead {
+			n = g.choose(now, false)
+		}
+		if n < 0 && rest < ahead/2 { // the uplink is about to idle
+			n, insist = g.choose(now, true), true
+		}
 		if n < 0 {
 			return out
 		}
-		l, v := g.peers[n], g.contents[c]
-		expiry := min(max(minExpiry, 4*l.rtt), maxExpiry)
-		p := &promise{Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Expires: now + expiry}, size: v.piece}
-		g.next++
-		l.promises = append(l.promises, p)
-		g.promises++
-		g.promised += v.piece
-		g.turn++
-		l.served = g.turn
-		out = append(out, p.Grant)
+		out = append(out, g.promise(now, n, insist))
 	}
 }
 
-// choose returns the wanting leecher whose identity was served longest ago, and the content that it wants first; -1 if there
-// is none, or no room for another promise.
-func (g *Giver) choose(now time.Duration) (peer, content int) {
-	best, what := -1, 0
-	for n, l := range g.peers {
-		if l == nil || len(l.wants) == 0 || now < l.paused {
+// promise gives a leecher a credit for what of its wants was served longest ago.
+func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
+	l := g.peers[n]
+	wants := l.wants
+	if insist {
+		wants = l.later
+	}
+	c := wants[0]
+	for _, other := range wants {
+		if g.contents[other].served < g.contents[c].served {
+			c = other
+		}
+	}
+	v := g.contents[c]
+	expiry := min(max(minExpiry, 4*l.rtt), maxExpiry)
+	p := &promise{
+		Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Insist: insist, Expires: now + expiry}, size: v.piece,
+	}
+	g.soonest = min(g.soonest, p.Expires)
+	g.next++
+	l.promises = append(l.promises, p)
+	g.turn++
+	l.served, v.served = g.turn, g.turn
+	return p.Grant
+}
+
+// promised returns how much is promised to leechers that take what they are sent, how much the uplink carries while they answer, and how
+// many pieces that is.
+func (g *Giver) promised() (count int, rest, ahead float64, far int) {
+	rtt, size := time.Duration(0), 1.0
+	for _, l := range g.peers {
+		if l == nil || l.slow {
 			continue
 		}
-		c := l.wants[int(g.turn)%len(l.wants)]
-		v := g.contents[c]
-		limit := max(perLeecher, int(perLeecherBytes/v.piece))
-		if l.streak > 0 {
-			limit = 1
+		for _, p := range l.promises {
+			count++
+			if p.active || p.Insist {
+				rest += float64(p.size - p.sent)
+			} else {
+				rest += float64(p.size) * g.taken // it may be passed
+			}
+			rtt = max(rtt, l.rtt)
+			size = max(size, float64(p.size))
 		}
-		if len(l.promises) >= limit || (g.promises >= 2 && g.promised+v.piece > g.budget(v.piece)) {
+	}
+	ahead = max(1, g.uplink*min(rtt+aheadTime, maxAhead).Seconds())
+	return count, rest, ahead, int(ahead / size)
+}
+
+// room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.
+func (l *leecher) room() bool {
+	if l.streak > 0 {
+		return len(l.promises) == 0
+	}
+	rest := int64(0)
+	for _, p := range l.promises {
+		rest += p.size - p.sent
+	}
+	return len(l.promises) < perLeecher || !l.slow && float64(rest) < l.best*min(l.rtt+aheadTime, maxAhead).Seconds()
+}
+
+// choose returns the leecher whose identity was served longest ago, of those that want something, now or later; -1 if there is none.
+func (g *Giver) choose(now time.Duration, later bool) int {
+	best := -1
+	for n, l := range g.peers {
+		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !l.room() {
 			continue
 		}
 		if best < 0 || l.served < g.peers[best].served {
-			best, what = n, c
+			best = n
 		}
 	}
-	return best, what
+	return best
 }
 
 // name returns a piece that has not left yet and that the leecher lacks, or -1.
 func (g *Giver) name(v *given, n int) int64 {
-	for i := len(v.order) - 1; i >= max(0, len(v.order)-nameDepth); i-- {
+	for i, looked := len(v.order)-1, 0; i >= 0 && looked < nameDepth; i-- {
 		p := v.order[i]
+		if v.known.has(p) { // it came to somebody from elsewhere
+			v.order = slices.Delete(v.order, i, i+1)
+			v.queued.clear(p)
+			continue
+		}
+		looked++
 		if v.has[n].has(p) {
 			continue
 		}
@@ -460,4 +622,24 @@ func (g *Giver) name(v *given, n int) int64 {
 		return int64(p)
 	}
 	return -1
+}
+
+// Busy says whether anybody was promised or wants anything.
+func (g *Giver) Busy() bool {
+	for _, l := range g.peers {
+		if l != nil && len(l.promises)+len(l.wants)+len(l.later) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// fresh says whether there is a piece that has not left yet.
+func (g *Giver) fresh() bool {
+	for _, v := range g.contents {
+		if v != nil && len(v.order) > 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -2,13 +2,13 @@ package schedule
 
 import "math/rand/v2"
 
-// bits is a set of small numbers.
-type bits []uint64
+// pieceSet is a set of small numbers.
+type pieceSet []uint64
 
-func newBits(n uint32) bits      { return make(bits, (n+63)/64) }
-func (b bits) has(i uint32) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
-func (b bits) set(i uint32)      { b[i/64] |= 1 << (i % 64) }
-func (b bits) clear(i uint32)    { b[i/64] &^= 1 << (i % 64) }
+func newPieceSet(n uint32) pieceSet  { return make(pieceSet, (n+63)/64) }
+func (b pieceSet) has(i uint32) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+func (b pieceSet) set(i uint32)      { b[i/64] |= 1 << (i % 64) }
+func (b pieceSet) clear(i uint32)    { b[i/64] &^= 1 << (i % 64) }
 
 // rarity keeps pieces in the order of how many neighbours have them, the rarest first, in chance order among equals. Each
 // change costs a few steps, however many pieces there are.
@@ -89,18 +89,27 @@ func (q *rarity) remove(piece uint32) {
 	q.pos[piece] = -1
 }
 
-// change moves a piece by one level.
+// change moves a piece by one level: it trades places with the piece at the border, and the border moves.
 func (q *rarity) change(piece uint32, up bool) {
-	in := q.pos[piece] >= 0
-	if in {
-		q.remove(piece)
-	}
+	level := int(q.level[piece])
+	at := q.pos[piece]
 	if up {
 		q.level[piece]++
-	} else {
-		q.level[piece]--
+		if at < 0 {
+			return
+		}
+		q.grow(level + 1)
+		q.start[level+1]--
+		q.swap(int(at), q.start[level+1])
+		q.mix(q.start[level+1], level+1)
+		return
 	}
-	if in {
-		q.add(piece)
+	q.level[piece]--
+	if at < 0 {
+		return
 	}
+	at = int32(q.start[level])
+	q.swap(int(q.pos[piece]), int(at))
+	q.start[level]++
+	q.mix(int(at), level-1)
 }

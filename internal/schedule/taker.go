@@ -1,7 +1,9 @@
 package schedule
 
 import (
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -10,14 +12,26 @@ const (
 	stallTime = 5 * time.Second
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
+	// enough is how many pieces that move are enough for now, unless a giver insists.
+	enough = 5
+	// spare is how many more givers than are needed are wanted at once.
+	spare = 64
+	// idleTime is how long a request may bring nothing and still counts as moving.
+	idleTime = 500 * time.Millisecond
 	// minInFlight is how many pieces may be in flight however slow the downlink is.
 	minInFlight = 16
 	// endgameGain is how many times sooner a second copy must be expected to be worth it.
 	endgameGain = 2
+	// minGain is how much must be gained by a second copy.
+	minGain = 100 * time.Millisecond
+	// maxCopies is how many copies of a piece are in flight at once, in the endgame.
+	maxCopies = 2
+	// rareDepth is how many of the rarest pieces are looked at for one that a neighbour has.
+	rareDepth = 256
+	// speedMean is over how many pieces a speed is a mean.
+	speedMean = 4
 	// rewantTime is how often a neighbour that was passed is looked at again for the endgame.
 	rewantTime = 200 * time.Millisecond
-	// rateTime is over about how long rates are means.
-	rateTime = time.Second
 	// window is how many pieces ahead of the first missing one a sequential taker picks.
 	window = 64
 )
@@ -44,27 +58,31 @@ type TakerConfig struct {
 // Taker decides what one content's leecher asks of whom, and when it wants credits. Neighbours are small numbers.
 type Taker struct {
 	cfg      TakerConfig
-	missing  bits
+	missing  pieceSet
 	left     uint32 // pieces that are missing
 	pickable *rarity
 	peers    []*giverOf // by number
-	flights  map[uint32][]*flight
-	inFlight int64 // bytes asked for and not received
+	flights  []*flight  // requests under way, in the order in which they were made
+	inFlight int64      // bytes asked for and not received
 	first    uint32
+	turn     uint64
 	rate     meter
+	speed    float64 // bytes per second at which pieces came, in the mean of all neighbours
 }
 
 // giverOf is what a taker knows of a neighbour.
 type giverOf struct {
 	all     bool
-	has     bits
+	has     pieceSet
 	useful  uint32 // pieces that it has and we lack
-	want    bool   // what it was told last
-	passed  bool   // it was told pass: it is wanted again when it could be used
-	look    time.Duration
+	told    Want   // how much it was told last that it is wanted
+	turn    uint64 // when that was
+	passed  bool   // it was told that there is no use for it: it is wanted again when there is
+	looked  time.Duration
+	rtt     time.Duration
 	paused  time.Duration // until when it is not asked, since it stalled
 	flights int
-	rate    meter
+	speed   float64 // bytes per second at which pieces came, in the mean; 0: none has
 }
 
 // flight is a request under way.
@@ -76,34 +94,9 @@ type flight struct {
 	last  time.Duration // when the last byte came
 }
 
-// meter is a rate: a mean in which what is older than rateTime weighs little.
-type meter struct {
-	bytes float64
-	at    time.Duration
-}
-
-func (m *meter) add(now time.Duration, n int64) {
-	m.decay(now)
-	m.bytes += float64(n)
-}
-
-func (m *meter) decay(now time.Duration) {
-	if dt := now - m.at; dt > 0 {
-		f := 1 - float64(dt)/float64(rateTime)
-		m.bytes *= max(f, 0)
-		m.at = now
-	}
-}
-
-// perSecond returns bytes per second.
-func (m *meter) perSecond(now time.Duration) float64 {
-	m.decay(now)
-	return m.bytes / rateTime.Seconds()
-}
-
 // NewTaker makes a taker that knows no neighbours.
 func NewTaker(cfg TakerConfig) *Taker {
-	t := &Taker{cfg: cfg, missing: newBits(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand), flights: make(map[uint32][]*flight)}
+	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand)}
 	for p := range cfg.Pieces {
 		if !cfg.Have(p) {
 			t.missing.set(p)
@@ -131,7 +124,7 @@ func (t *Taker) AddPeer(_ time.Duration, n int) {
 	for len(t.peers) <= n {
 		t.peers = append(t.peers, nil)
 	}
-	t.peers[n] = &giverOf{has: newBits(t.cfg.Pieces)}
+	t.peers[n] = &giverOf{has: newPieceSet(t.cfg.Pieces)}
 }
 
 // Has says that a neighbour has a piece.
@@ -181,44 +174,57 @@ func (t *Taker) RemovePeer(now time.Duration, n int) {
 	if g == nil {
 		return
 	}
-	for p := range t.cfg.Pieces {
-		if g.flights == 0 {
-			break
+	for i := 0; i < len(t.flights); {
+		if f := t.flights[i]; f.peer == n {
+			t.drop(f.piece, n)
+		} else {
+			i++
 		}
-		t.drop(p, n)
 	}
 	t.Reset(now, n)
 	t.peers[n] = nil
 }
 
+// copies returns the requests for a piece that are under way: two at the most.
+func (t *Taker) copies(piece uint32) (fs [maxCopies]*flight, n int) {
+	for _, f := range t.flights {
+		if f.piece == piece && n < maxCopies {
+			fs[n] = f
+			n++
+		}
+	}
+	return fs, n
+}
+
+// forget takes a request out of the account.
+func (t *Taker) forget(f *flight) {
+	i := slices.Index(t.flights, f)
+	t.flights = slices.Delete(t.flights, i, i+1)
+	t.inFlight -= t.cfg.PieceLen(f.piece) - f.got
+	if g := t.peer(f.peer); g != nil {
+		g.flights--
+	}
+}
+
 // drop ends a request without a piece.
-func (t *Taker) drop(piece uint32, n int) bool {
-	fs := t.flights[piece]
-	for i, f := range fs {
+func (t *Taker) drop(piece uint32, n int) {
+	fs, copies := t.copies(piece)
+	for _, f := range fs[:copies] {
 		if f.peer != n {
 			continue
 		}
-		t.inFlight -= t.cfg.PieceLen(piece) - f.got
-		fs = append(fs[:i:i], fs[i+1:]...)
-		if g := t.peer(n); g != nil {
-			g.flights--
+		t.forget(f)
+		if copies > 1 || !t.missing.has(piece) {
+			return
 		}
-		if len(fs) > 0 {
-			t.flights[piece] = fs
-			return true
-		}
-		delete(t.flights, piece)
-		if t.missing.has(piece) {
-			t.pickable.add(piece)
-			for _, g := range t.peers { // whoever has it can be used again
-				if g != nil && g.hasPiece(piece) {
-					g.passed = false
-				}
+		t.pickable.add(piece)
+		for _, g := range t.peers { // whoever has it can be used again
+			if g != nil && g.hasPiece(piece) {
+				g.passed = false
 			}
 		}
-		return true
+		return
 	}
-	return false
 }
 
 // Answer is what a credit is answered with: a get of Piece, or a pass.
@@ -226,17 +232,19 @@ type Answer struct {
 	Get       bool
 	Piece     uint32
 	Duplicate bool // another neighbour is asked for it as well
+	Busy      bool // of a pass: not now, but later
 }
 
-// Credit answers a neighbour's credit. Named is the piece that it names, or -1.
-func (t *Taker) Credit(now time.Duration, n int, _ uint64, named int64) Answer {
+// Credit answers a neighbour's credit. Named is the piece that it names, or -1. One that insists has nobody else to give to: it is
+// passed only if nothing fits.
+func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answer {
 	g := t.peer(n)
 	if g == nil || t.left == 0 || now < g.paused {
 		return Answer{}
 	}
-	if t.full(now) {
-		g.passed, g.look = true, now
-		return Answer{}
+	if t.full(now) || !insist && named < 0 && t.hungry(now) <= 0 {
+		t.tell(n, WantLater)
+		return Answer{Busy: true}
 	}
 	if named >= 0 && named < int64(t.cfg.Pieces) && t.pickable.pos[named] >= 0 && !t.cfg.Sequential {
 		return t.get(now, n, uint32(named), false)
@@ -247,16 +255,38 @@ func (t *Taker) Credit(now time.Duration, n int, _ uint64, named int64) Answer {
 	if p, ok := t.endgame(now, g, n); ok {
 		return t.get(now, n, p, true)
 	}
-	g.passed, g.look = true, now
+	t.tell(n, WantNot)
+	g.passed, g.looked = true, now
 	return Answer{}
 }
 
 func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answer {
 	t.pickable.remove(piece)
-	t.flights[piece] = append(t.flights[piece], &flight{peer: n, piece: piece, began: now, last: now})
+	t.flights = append(t.flights, &flight{peer: n, piece: piece, began: now, last: now})
 	t.inFlight += t.cfg.PieceLen(piece)
 	t.peers[n].flights++
-	return Answer{true, piece, duplicate}
+	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
+}
+
+// hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
+// one begins. Those that do not move are left out of the account.
+func (t *Taker) hungry(now time.Duration) int {
+	moving, rtt := 0, time.Duration(0)
+	for _, f := range t.flights {
+		if now-f.last < idleTime+t.peers[f.peer].rtt {
+			moving++
+			rtt = max(rtt, t.peers[f.peer].rtt)
+		}
+	}
+	ahead := t.rate.perSecond(now) * (rtt + aheadTime).Seconds()
+	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - moving
+}
+
+// SetRTT says how far a neighbour is.
+func (t *Taker) SetRTT(n int, rtt time.Duration) {
+	if g := t.peer(n); g != nil {
+		g.rtt = rtt
+	}
 }
 
 // full says whether more is in flight than the downlink carries in a second.
@@ -280,12 +310,39 @@ func (t *Taker) pick(g *giverOf) (uint32, bool) {
 		}
 		return 0, false
 	}
-	for _, p := range t.pickable.order {
+	for _, p := range t.pickable.order[:min(len(t.pickable.order), rareDepth)] {
 		if g.hasPiece(p) {
 			return p, true
 		}
 	}
-	return 0, false
+	if len(t.pickable.order) <= rareDepth {
+		return 0, false
+	}
+	return t.sample(g)
+}
+
+// sample returns the rarest of some pieces that a neighbour has, from a random place on: where it has few of the rarest, looking at
+// all in their order would take too long.
+func (t *Taker) sample(g *giverOf) (best uint32, ok bool) {
+	words := len(t.missing)
+	from := t.cfg.Rand.IntN(words)
+	found := 0
+	for i := range words {
+		at := (from + i) % words
+		for w := g.has[at] & t.missing[at]; w != 0; w &= w - 1 {
+			p := uint32(at*64 + bits.TrailingZeros64(w))
+			if t.pickable.pos[p] < 0 {
+				continue
+			}
+			if !ok || t.pickable.pos[p] < t.pickable.pos[best] {
+				best, ok = p, true
+			}
+			if found++; found == rareDepth {
+				return best, true
+			}
+		}
+	}
+	return best, ok
 }
 
 // endgame returns the piece in flight that is expected last, when everything missing is in flight, and this neighbour
@@ -295,67 +352,63 @@ func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok b
 		return 0, false
 	}
 	worst := time.Duration(-1)
-	for p := range t.flightsInOrder() {
-		fs := t.flights[p]
-		if len(fs) != 1 || fs[0].peer == n || !g.hasPiece(p) {
+	for _, f := range t.flights {
+		if f.peer == n || !g.hasPiece(f.piece) {
 			continue
 		}
-		rest := t.rest(now, fs[0])
-		own := t.duration(now, g, t.cfg.PieceLen(p))
-		if rest > worst && rest > endgameGain*own && rest > 100*time.Millisecond {
-			best, worst, ok = p, rest, true
+		rest := t.rest(now, f)
+		if rest <= worst || rest <= minGain || rest <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
+			continue
+		}
+		if _, copies := t.copies(f.piece); copies < maxCopies {
+			best, worst, ok = f.piece, rest, true
 		}
 	}
 	return best, ok
 }
 
-// flightsInOrder yields the pieces in flight in their order: a map's order must not decide.
-func (t *Taker) flightsInOrder() func(func(uint32) bool) {
-	return func(yield func(uint32) bool) {
-		seen := 0
-		for p := uint32(0); p < t.cfg.Pieces && seen < len(t.flights); p++ {
-			if t.flights[p] != nil {
-				seen++
-				if !yield(p) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // rest returns how long a request is expected to take still.
 func (t *Taker) rest(now time.Duration, f *flight) time.Duration {
-	g := t.peers[f.peer]
 	left := t.cfg.PieceLen(f.piece) - f.got
-	rate := g.rate.perSecond(now) / float64(max(g.flights, 1))
-	if quiet := now - f.last; quiet > time.Second || rate < 1 {
+	switch {
+	case now-f.last > time.Second:
 		return time.Hour
+	case f.got == 0: // it has hardly begun
+		return t.duration(t.peers[f.peer], left)
 	}
-	return time.Duration(float64(left) / rate * float64(time.Second))
+	return time.Duration(float64(now-f.began) * float64(left) / float64(f.got))
 }
 
 // duration returns how long a neighbour is expected to take for so many bytes. One of which nothing is known is taken for an
 // average one.
-func (t *Taker) duration(now time.Duration, g *giverOf, n int64) time.Duration {
-	rate := g.rate.perSecond(now) / float64(g.flights+1)
-	if rate < 1 {
-		rate = t.rate.perSecond(now) / 2
+func (t *Taker) duration(g *giverOf, n int64) time.Duration {
+	speed := g.speed
+	if speed == 0 {
+		speed = t.speed
 	}
-	if rate < 1 {
+	if speed == 0 {
 		return 10 * time.Minute
 	}
-	return time.Duration(float64(n) / rate * float64(time.Second))
+	return time.Duration(float64(n) / speed * float64(time.Second))
+}
+
+// learn takes in how fast a piece has come.
+func (t *Taker) learn(now time.Duration, f *flight) {
+	took := max(now-f.began, time.Millisecond).Seconds()
+	speed := float64(t.cfg.PieceLen(f.piece)) / took
+	for _, mean := range []*float64{&t.speed, &t.peers[f.peer].speed} {
+		if *mean == 0 {
+			*mean = speed
+		}
+		*mean += (speed - *mean) / speedMean
+	}
 }
 
 // Received says that bytes have come for a request.
 func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 	t.rate.add(now, bytes)
-	if g := t.peer(n); g != nil {
-		g.rate.add(now, bytes)
-	}
-	for _, f := range t.flights[piece] {
-		if f.peer == n {
+	for _, f := range t.flights {
+		if f.peer == n && f.piece == piece {
 			bytes = min(bytes, t.cfg.PieceLen(piece)-f.got)
 			f.got += bytes
 			f.last = now
@@ -371,21 +424,21 @@ type Cancel struct {
 }
 
 // Verified says that a piece is ours. Other requests for it are to be cancelled.
-func (t *Taker) Verified(_ time.Duration, piece uint32) (losers []Cancel) {
+func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	if !t.missing.has(piece) {
 		return nil
 	}
 	t.missing.clear(piece)
 	t.left--
 	t.pickable.remove(piece)
-	for _, f := range t.flights[piece] {
-		losers = append(losers, Cancel{f.peer, piece})
-		t.inFlight -= t.cfg.PieceLen(piece) - f.got
-		if g := t.peer(f.peer); g != nil {
-			g.flights--
+	fs, copies := t.copies(piece)
+	for _, f := range fs[:copies] {
+		if f.got == t.cfg.PieceLen(piece) {
+			t.learn(now, f)
 		}
+		losers = append(losers, Cancel{f.peer, piece})
+		t.forget(f)
 	}
-	delete(t.flights, piece)
 	for _, g := range t.peers {
 		if g != nil && g.hasPiece(piece) {
 			g.useful--
@@ -397,46 +450,88 @@ func (t *Taker) Verified(_ time.Duration, piece uint32) (losers []Cancel) {
 // Failed says that a request has ended without a piece.
 func (t *Taker) Failed(_ time.Duration, n int, piece uint32, _ FailKind) { t.drop(piece, n) }
 
-// WantChange is a neighbour that is to be told that it is wanted, or no more.
+// Want says how much a leecher could use a neighbour.
+type Want int
+
+// How much.
+const (
+	WantNot   Want = iota // the neighbour has nothing for it
+	WantLater             // it has, but enough is coming from others: who has nobody else to give to may insist
+	WantNow
+)
+
+// WantChange is a neighbour that is to be told how much it is wanted.
 type WantChange struct {
 	Peer int
-	On   bool
+	Want Want
 }
 
-// Wants returns the changes of who is wanted since the last time.
+// Wants returns the changes of how much each neighbour is wanted. As many are wanted now as there are pieces too few under way, and
+// spare more; those first who have waited longest.
 func (t *Taker) Wants(now time.Duration) (out []WantChange) {
-	full := t.full(now)
+	open := 0
+	if hungry := t.hungry(now); hungry > 0 {
+		open = hungry + spare
+	}
+	for _, g := range t.peers {
+		if g != nil && g.told == WantNow {
+			open--
+		}
+	}
 	for n, g := range t.peers {
 		if g == nil {
 			continue
 		}
-		if g.passed && !full && now-g.look >= rewantTime {
-			g.look = now
-			if _, ok := t.pick(g); ok {
-				g.passed = false
-			} else if _, ok := t.endgame(now, g, n); ok {
-				g.passed = false
+		t.look(now, n, g)
+		switch wanted := g.useful > 0 && t.left > 0 && now >= g.paused; {
+		case g.passed: // the pass has said so
+		case !wanted && g.told != WantNot:
+			out = append(out, t.tell(n, WantNot))
+		case wanted && g.told == WantNot && open <= 0:
+			out = append(out, t.tell(n, WantLater))
+		}
+	}
+	for ; open > 0; open-- {
+		best := -1
+		for n, g := range t.peers {
+			if g != nil && g.told != WantNow && !g.passed && g.useful > 0 && t.left > 0 && now >= g.paused &&
+				(best < 0 || g.turn < t.peers[best].turn) {
+				best = n
 			}
 		}
-		if g.passed {
-			g.want = false // the pass has said so
-			continue
+		if best < 0 {
+			break
 		}
-		if want := g.useful > 0 && t.left > 0 && now >= g.paused; want != g.want {
-			g.want = want
-			out = append(out, WantChange{n, want})
-		}
+		out = append(out, t.tell(best, WantNow))
 	}
 	return out
 }
 
+func (t *Taker) tell(n int, want Want) WantChange {
+	t.turn++
+	g := t.peers[n]
+	g.told, g.turn = want, t.turn
+	return WantChange{n, want}
+}
+
+// look looks again at a neighbour for which there was no use.
+func (t *Taker) look(now time.Duration, n int, g *giverOf) {
+	if !g.passed || now-g.looked < rewantTime || t.full(now) {
+		return
+	}
+	g.looked = now
+	if _, ok := t.pick(g); ok {
+		g.passed = false
+	} else if _, ok := t.endgame(now, g, n); ok {
+		g.passed = false
+	}
+}
+
 // Tick returns the requests that bring nothing. They are free for others already.
 func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
-	for p := range t.flightsInOrder() {
-		for _, f := range t.flights[p] {
-			if now-f.last >= stallTime {
-				stalled = append(stalled, Cancel{f.peer, p})
-			}
+	for _, f := range t.flights {
+		if now-f.last >= stallTime {
+			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}
 	for _, c := range stalled {

@@ -150,17 +150,19 @@ type (
 		Channel uint64 `cbor:"1,keyasint"`
 		Epoch   uint64 `cbor:"2,keyasint"`
 	}
-	// Want says whether the sender could use pieces that the other has.
+	// Want says whether the sender could use pieces that the other has; with Later, that enough is coming from others for now.
 	Want struct {
 		Channel uint64 `cbor:"1,keyasint"`
 		On      bool   `cbor:"2,keyasint"`
+		Later   bool   `cbor:"3,keyasint,omitempty"`
 	}
-	// Credit allows one [Get]. It may name a piece.
+	// Credit allows one [Get]. It may name a piece. One that insists is to be used even by who said later: the sender's uplink idles.
 	Credit struct {
 		Channel uint64  `cbor:"1,keyasint"`
 		Epoch   uint64  `cbor:"2,keyasint"`
 		Number  uint64  `cbor:"3,keyasint"`
 		Piece   *uint32 `cbor:"4,keyasint,omitempty"`
+		Insist  bool    `cbor:"5,keyasint,omitempty"`
 	}
 	// Get answers a [Credit]: send this piece.
 	Get struct {
@@ -170,10 +172,11 @@ type (
 		Request uint64 `cbor:"4,keyasint"`
 		Piece   uint32 `cbor:"5,keyasint"`
 	}
-	// Pass answers a [Credit]: nothing, now.
+	// Pass answers a [Credit]: nothing, which takes the want back; with Later, nothing now, which makes it one for later.
 	Pass struct {
 		Channel uint64 `cbor:"1,keyasint"`
 		Credit  uint64 `cbor:"2,keyasint"`
+		Later   bool   `cbor:"3,keyasint,omitempty"`
 	}
 	// Cancel ends a request; [End] still follows.
 	Cancel struct {

@@ -1,0 +1,367 @@
+package schedule
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// chair drives a Taker in words. Its content has pieces of 100 bytes.
+type chair struct {
+	t    *testing.T
+	k    *Taker
+	now  time.Duration
+	told map[int]Want
+}
+
+func newChair(t *testing.T, pieces uint32, neighbours int, change func(*TakerConfig)) *chair {
+	cfg := TakerConfig{
+		Pieces: pieces, PieceLen: func(uint32) int64 { return 100 }, Have: func(uint32) bool { return false }, Rand: rand.New(rand.NewPCG(1, 2)),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c := &chair{t: t, k: NewTaker(cfg), told: make(map[int]Want)}
+	for n := range neighbours {
+		c.k.AddPeer(c.now, n)
+	}
+	return c
+}
+
+func (c *chair) has(n int, pieces ...uint32) {
+	for _, p := range pieces {
+		c.k.Has(c.now, n, p)
+	}
+}
+
+// wants expects these neighbours to be told, and no others.
+func (c *chair) wants(want ...WantChange) {
+	c.t.Helper()
+	got := c.k.Wants(c.now)
+	slices.SortFunc(got, func(a, b WantChange) int { return a.Peer - b.Peer })
+	if !slices.Equal(got, want) {
+		c.t.Fatalf("at %v told %v, want %v", c.now, got, want)
+	}
+}
+
+// gets expects a credit of a neighbour to be used for one of these pieces.
+func (c *chair) gets(n int, oneOf ...uint32) uint32 {
+	c.t.Helper()
+	a := c.k.Credit(c.now, n, -1, false)
+	if !a.Get || !slices.Contains(oneOf, a.Piece) {
+		c.t.Fatalf("a credit of %d is answered with %+v, want one of %v", n, a, oneOf)
+	}
+	return a.Piece
+}
+
+func (c *chair) passes(n int, busy bool) {
+	c.t.Helper()
+	if a := c.k.Credit(c.now, n, -1, false); a.Get || a.Busy != busy {
+		c.t.Fatalf("a credit of %d is answered with %+v", n, a)
+	}
+}
+
+func (c *chair) moves(span time.Duration, n int, piece uint32, bytes int64) {
+	c.now += span
+	c.k.Received(c.now, n, piece, bytes)
+}
+
+func TestTheRarestPieceIsTaken(t *testing.T) {
+	c := newChair(t, 4, 3, nil)
+	c.has(0, 0, 1, 2, 3)
+	c.has(1, 0, 1, 2)
+	c.has(2, 0, 1)
+	c.gets(0, 3)
+	c.gets(0, 2)
+	c.gets(0, 0, 1)
+}
+
+func TestANamedPieceIsTakenIfItIsMissing(t *testing.T) {
+	c := newChair(t, 8, 1, nil)
+	c.k.HasAll(c.now, 0)
+	if a := c.k.Credit(c.now, 0, 5, false); !a.Get || a.Piece != 5 {
+		t.Fatalf("%+v", a)
+	}
+	if a := c.k.Credit(c.now, 0, 5, false); !a.Get || a.Piece == 5 {
+		t.Fatalf("the named piece was on its way, and the answer is %+v", a)
+	}
+}
+
+func TestOneIsWantedAsLongAsItHasSomethingThatIsMissing(t *testing.T) {
+	c := newChair(t, 2, 2, nil)
+	c.wants()
+	c.has(0, 0)
+	c.wants(WantChange{0, WantNow})
+	c.wants()
+	c.gets(0, 0)
+	c.passes(0, false)
+	c.wants()
+	c.has(0, 1)
+	c.wants(WantChange{0, WantNow})
+	c.k.Verified(c.now, 0)
+	c.gets(0, 1)
+	c.k.Verified(c.now, 1)
+	c.wants(WantChange{0, WantNot})
+}
+
+func TestWhenEnoughIsComingCreditsArePassedForNow(t *testing.T) {
+	c := newChair(t, 100, 8, nil)
+	for n := range 8 {
+		c.k.HasAll(c.now, n)
+	}
+	c.k.Wants(c.now)
+	for n := range enough {
+		c.gets(n, all(100)...)
+	}
+	c.passes(enough, true)
+	if a := c.k.Credit(c.now, enough+1, -1, true); !a.Get {
+		t.Fatal("one that insists is passed")
+	}
+	c.wants() // the pass has said so
+	for f := range 2 {
+		c.k.Verified(c.now, c.k.flights[f].piece)
+	}
+	c.wants(WantChange{enough, WantNow})
+}
+
+func TestPiecesThatDoNotMoveDoNotCount(t *testing.T) {
+	c := newChair(t, 100, enough+1, nil)
+	for n := range enough + 1 {
+		c.k.HasAll(c.now, n)
+	}
+	for n := range enough {
+		c.gets(n, all(100)...)
+	}
+	c.passes(enough, true)
+	c.now += idleTime
+	c.gets(enough, all(100)...)
+}
+
+func TestAFastDownlinkWantsMoreAtOnce(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.SetRTT(0, 480*time.Millisecond)
+	c.gets(0, all(100)...)
+	c.k.rate.add(c.now, 2000) // two thousand bytes a second: ten pieces in a round trip and a little
+	for range enough + 10 - 1 {
+		c.gets(0, all(100)...)
+	}
+	c.passes(0, true)
+}
+
+func TestMoreThanComesInASecondIsNotAskedFor(t *testing.T) {
+	c := newChair(t, 100, 1, func(cfg *TakerConfig) { cfg.MaxInFlight = 300 })
+	c.k.HasAll(c.now, 0)
+	for range 3 {
+		c.gets(0, all(100)...)
+	}
+	if a := c.k.Credit(c.now, 0, 50, true); a.Get || !a.Busy {
+		t.Fatalf("beyond its memory a taker answers %+v", a)
+	}
+}
+
+func TestInTheEndgameTheLastPieceIsAskedForTwiceAndTheLoserIsCancelled(t *testing.T) {
+	c := newChair(t, 2, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	slow := c.gets(0, 0, 1)
+	quick := c.gets(1, 0, 1)
+	c.moves(100*time.Millisecond, 0, slow, 1)
+	c.moves(0, 1, quick, 100)
+	c.k.Verified(c.now, quick)
+	c.moves(100*time.Millisecond, 0, slow, 1)
+	a := c.k.Credit(c.now, 1, -1, false)
+	if !a.Get || a.Piece != slow || !a.Duplicate {
+		t.Fatalf("a quick neighbour's credit in the endgame is answered with %+v", a)
+	}
+	c.passes(1, false) // two copies are enough
+	losers := c.k.Verified(c.now, slow)
+	if !slices.Contains(losers, Cancel{0, slow}) {
+		t.Fatalf("cancelled %v", losers)
+	}
+}
+
+func TestNothingIsAskedForTwiceWhileAnythingIsNotAskedForOnce(t *testing.T) {
+	c := newChair(t, 3, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.has(1, 0)
+	first := c.gets(0, 1, 2)
+	c.gets(1, 0)
+	c.now += idleTime
+	c.gets(0, 3-first)
+	c.moves(100*time.Millisecond, 1, 0, 100)
+	c.k.Verified(c.now, 0)
+	c.passes(1, false) // it has nothing else
+}
+
+func TestAStalledRequestIsGivenToOthersAndItsGiverLeftAlone(t *testing.T) {
+	c := newChair(t, 1, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.gets(0, 0)
+	c.moves(time.Second, 0, 0, 10)
+	c.k.HasAll(c.now, 1)
+	c.now += stallTime - 1
+	if got := c.k.Tick(c.now); len(got) > 0 {
+		t.Fatalf("%v stalled too soon", got)
+	}
+	c.now++
+	if got := c.k.Tick(c.now); !slices.Equal(got, []Cancel{{0, 0}}) {
+		t.Fatalf("%v stalled", got)
+	}
+	c.passes(0, false)
+	c.gets(1, 0)
+	c.k.Failed(c.now, 1, 0, FailRejected)
+	c.now += stallPause
+	c.gets(0, 0)
+}
+
+func TestWhatANeighbourLeavesBehindIsFreeForOthers(t *testing.T) {
+	for what, leave := range map[string]func(*chair){
+		"it leaves":      func(c *chair) { c.k.RemovePeer(c.now, 0) },
+		"it refuses":     func(c *chair) { c.k.Failed(c.now, 0, 0, FailRejected) },
+		"it sends wrong": func(c *chair) { c.k.Failed(c.now, 0, 0, FailBad); c.k.RemovePeer(c.now, 0) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newChair(t, 1, 2, nil)
+			c.k.HasAll(c.now, 0)
+			c.k.HasAll(c.now, 1)
+			c.gets(0, 0)
+			c.passes(1, false)
+			leave(c)
+			c.gets(1, 0)
+		})
+	}
+}
+
+func TestInOrderPiecesAreTakenNearTheFirstThatIsMissing(t *testing.T) {
+	c := newChair(t, 1000, 1, func(cfg *TakerConfig) { cfg.Sequential = true })
+	c.k.HasAll(c.now, 0)
+	for p := range uint32(enough) {
+		c.gets(0, p)
+	}
+	c.k.Verified(c.now, 3)
+	c.gets(0, enough)
+}
+
+func TestWhoHasFewOfTheRarestIsStillUsed(t *testing.T) {
+	c := newChair(t, 100_000, 2, nil)
+	for p := range uint32(99_990) {
+		c.k.Has(c.now, 0, p)
+		c.k.Has(c.now, 1, p)
+	}
+	c.k.AddPeer(c.now, 2)
+	c.has(2, 77, 50_000)
+	c.gets(2, 77, 50_000)
+	c.gets(2, 77, 50_000)
+}
+
+func all(n uint32) (out []uint32) {
+	for p := range n {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Whatever happens, what a taker has counted is what a recount finds.
+func TestATakersCountsAreWhatARecountFinds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const pieces, peers = 70, 4
+		k := NewTaker(TakerConfig{
+			Pieces: pieces, PieceLen: func(uint32) int64 { return 100 }, Have: func(p uint32) bool { return p%9 == 0 },
+			Rand: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)), Sequential: rapid.Bool().Draw(t, "sequential"),
+		})
+		var now time.Duration
+		asked := make(map[string]bool)
+		for range rapid.IntRange(0, 200).Draw(t, "steps") {
+			n, p := rapid.IntRange(0, peers-1).Draw(t, "peer"), rapid.Uint32Range(0, pieces+1).Draw(t, "piece")
+			key := fmt.Sprint(n, " ", p)
+			switch rapid.IntRange(0, 10).Draw(t, "what") {
+			case 0:
+				if k.peer(n) == nil {
+					k.AddPeer(now, n)
+				}
+			case 1:
+				k.RemovePeer(now, n)
+			case 2, 3, 4:
+				k.Has(now, n, p)
+			case 5:
+				k.HasAll(now, n)
+			case 6:
+				k.Reset(now, n)
+			case 7:
+				if a := k.Credit(now, n, int64(p)-1, p%2 == 0); a.Get {
+					asked[fmt.Sprint(n, " ", a.Piece)] = true
+				}
+			case 8:
+				if asked[key] {
+					k.Received(now, n, p, 30)
+				}
+				k.Wants(now)
+				k.Tick(now)
+			case 9:
+				if asked[key] && p < pieces {
+					k.Verified(now, p)
+				}
+			case 10:
+				now += time.Duration(p) * 10 * time.Millisecond
+				k.Failed(now, n, p, FailRejected)
+			}
+			recount(t, k)
+		}
+	})
+}
+
+func recount(t *rapid.T, k *Taker) {
+	left, inFlight := uint32(0), int64(0)
+	flights := make(map[uint32]int)
+	for _, f := range k.flights {
+		inFlight += 100 - f.got
+		flights[f.piece]++
+		if k.peer(f.peer) == nil || !k.missing.has(f.piece) || flights[f.piece] > maxCopies {
+			t.Fatalf("a request to %d for %d is under way", f.peer, f.piece)
+		}
+	}
+	for p := range k.cfg.Pieces {
+		if k.missing.has(p) {
+			left++
+		}
+		if (k.pickable.pos[p] >= 0) != (k.missing.has(p) && flights[p] == 0) {
+			t.Fatalf("piece %d can be picked: %v; missing %v, %d under way", p, k.pickable.pos[p] >= 0, k.missing.has(p), flights[p])
+		}
+		level := 0
+		for _, g := range k.peers {
+			if g != nil && !g.all && g.has.has(p) {
+				level++
+			}
+		}
+		if int(k.pickable.level[p]) != level {
+			t.Fatalf("%d have piece %d, counted %d", level, p, k.pickable.level[p])
+		}
+	}
+	if left != k.left || inFlight != k.inFlight {
+		t.Fatalf("%d pieces and %d bytes, counted %d and %d", left, inFlight, k.left, k.inFlight)
+	}
+	for n, g := range k.peers {
+		if g == nil {
+			continue
+		}
+		useful, own := uint32(0), 0
+		for p := range k.cfg.Pieces {
+			if k.missing.has(p) && g.hasPiece(p) {
+				useful++
+			}
+		}
+		for _, f := range k.flights {
+			if f.peer == n {
+				own++
+			}
+		}
+		if useful != g.useful || own != g.flights {
+			t.Fatalf("neighbour %d: %d useful, %d under way, counted %d, %d", n, useful, own, g.useful, g.flights)
+		}
+	}
+}

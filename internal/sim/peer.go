@@ -1,0 +1,491 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"shoal/internal/schedule"
+)
+
+const (
+	// tickTime is how often a peer measures.
+	tickTime = 50 * time.Millisecond
+	// newsTime is how long haves wait for others to go with them.
+	newsTime = 20 * time.Millisecond
+)
+
+// peer is a simulated peer.
+type peer struct {
+	w        *world
+	id       int
+	cfg      Peer
+	alive    bool
+	life     uint32
+	rand     *rand.Rand
+	up, down *link
+	giver    *schedule.Giver
+	parts    []*part
+	conns    []*conn      // by their number for the schedule, nil where one has gone
+	banned   map[int]bool // who has lied to it
+	sent     int64
+	left     int // contents that are not complete
+	newsDue  bool
+	newsAt   time.Duration // when news were told last
+	curved   float64       // what the curve has of it
+}
+
+// part is what a peer has of a content.
+type part struct {
+	seed  bool
+	wants bool
+	have  []bool
+	count uint32
+	taker *schedule.Taker
+	news  []uint32
+	asked []*request // under way
+}
+
+// conn is one end of a connection.
+type conn struct {
+	own     *peer
+	other   *conn
+	n       int // for the schedule
+	open    bool
+	out     *flow
+	serving []*request
+}
+
+// request is a piece that is asked for.
+type request struct {
+	content int
+	piece   uint32
+	size    int64
+	sent    int64
+	counted int64 // that the taker was told of
+	credit  uint64
+	giver   *conn // its end
+	taker   *conn
+	bad     bool
+	dropped bool // the taker has given it up
+}
+
+func newPeer(w *world, id int, cfg Peer) *peer {
+	return &peer{
+		w: w, id: id, cfg: cfg, banned: make(map[int]bool), parts: make([]*part, w.cfg.Contents), left: len(cfg.Wants),
+		up:   &link{rate: cfg.Up, level: math.Inf(1)},
+		down: &link{rate: cfg.Down, level: math.Inf(1)},
+	}
+}
+
+// start brings a peer in, or back.
+func (p *peer) start() {
+	w := p.w
+	p.alive = true
+	p.life++
+	p.rand = rand.New(rand.NewPCG(w.cfg.Seed, uint64(p.id)<<8|uint64(p.life)))
+	p.giver = schedule.NewGiver(schedule.GiverConfig{Rand: p.rand})
+	p.conns, p.newsDue = nil, false
+	for c := range w.cfg.Contents {
+		old := p.parts[c]
+		t := &part{seed: slices.Contains(p.cfg.Seeds, c), wants: slices.Contains(p.cfg.Wants, c)}
+		p.parts[c] = t
+		p.giver.AddContent(c, w.cfg.PieceSize, t.seed)
+		p.giver.Pieces(c, w.cfg.Pieces)
+		if t.seed || !t.wants {
+			continue
+		}
+		t.have = make([]bool, w.cfg.Pieces)
+		if old != nil {
+			copy(t.have, old.have)
+			t.count = old.count
+		}
+		if t.count == w.cfg.Pieces {
+			continue
+		}
+		t.taker = schedule.NewTaker(schedule.TakerConfig{
+			Pieces: w.cfg.Pieces, PieceLen: func(uint32) int64 { return w.cfg.PieceSize }, Have: func(i uint32) bool { return t.have[i] },
+			Rand: p.rand, Sequential: w.cfg.Sequential,
+		})
+	}
+	p.meet()
+	w.at(w.now+tickTime*time.Duration(p.id+1)/time.Duration(len(w.peers)+1), event{kind: evTick, peer: p, version: p.life})
+}
+
+// meet connects a newcomer to half as many of those who are there as a peer has neighbours in the mean.
+func (p *peer) meet() {
+	w := p.w
+	most := w.cfg.Neighbours
+	if most == 0 {
+		most = len(w.peers)
+	}
+	var who []*peer
+	for _, q := range w.peers {
+		if q != p && q.alive && !p.banned[q.id] && !q.banned[p.id] {
+			who = append(who, q)
+		}
+	}
+	p.rand.Shuffle(len(who), func(i, j int) { who[i], who[j] = who[j], who[i] })
+	if most < len(w.peers) {
+		who = who[:min(len(who), most/2)]
+	}
+	for _, q := range who {
+		p.connect(q)
+	}
+}
+
+func (p *peer) connect(q *peer) {
+	a, b := &conn{own: p, open: true}, &conn{own: q, open: true}
+	a.other, b.other = b, a
+	a.enter()
+	b.enter()
+	for _, c := range []*conn{a, b} {
+		c.introduce()
+	}
+}
+
+// enter makes an end known to the schedule of its peer.
+func (c *conn) enter() {
+	p, q := c.own, c.other.own
+	if c.n = slices.Index(p.conns, nil); c.n < 0 {
+		c.n = len(p.conns)
+		p.conns = append(p.conns, nil)
+	}
+	p.conns[c.n] = c
+	c.out = &flow{from: p, to: q, links: []*link{p.up, q.down}}
+	if p.cfg.Site != q.cfg.Site && p.w.cfg.SiteRate > 0 {
+		c.out.links = append(c.out.links, p.w.site(p.cfg.Site))
+	}
+	p.giver.AddPeer(c.n, q.id)
+	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
+	for _, t := range p.parts {
+		if t.taker != nil {
+			t.taker.AddPeer(p.w.now, c.n)
+			t.taker.SetRTT(c.n, 2*p.w.cfg.Delay)
+		}
+	}
+}
+
+// site is the link that leads out of a site.
+func (w *world) site(n int) *link {
+	if w.sites[n] == nil {
+		w.sites[n] = &link{rate: w.cfg.SiteRate, level: math.Inf(1)}
+	}
+	return w.sites[n]
+}
+
+// introduce tells the other end what is here.
+func (c *conn) introduce() {
+	for i, t := range c.own.parts {
+		switch {
+		case t.seed || t.count == c.own.w.cfg.Pieces:
+			c.own.w.tell(c, event{kind: evAll, content: int32(i)})
+		case t.count > 0:
+			var list []uint32
+			for piece, have := range t.have {
+				if have {
+					list = append(list, uint32(piece))
+				}
+			}
+			c.own.w.tell(c, event{kind: evHave, content: int32(i), list: list})
+		}
+	}
+}
+
+// close ends a connection from this side, the other hears of it.
+func (c *conn) close() {
+	if !c.open {
+		return
+	}
+	c.own.w.tell(c, event{kind: evClosed})
+	c.end()
+}
+
+// end forgets a connection on this side.
+func (c *conn) end() {
+	c.open = false
+	p := c.own
+	if !c.out.gone {
+		c.out.gone = true
+		for _, r := range c.serving {
+			p.sent += p.w.net.sentOf(c.out, r)
+		}
+		p.w.net.stop(c.out)
+	}
+	for _, t := range p.parts {
+		for _, r := range t.asked {
+			if r.taker == c {
+				p.w.result.Wasted += p.w.net.sentOf(c.other.out, r)
+			}
+		}
+		t.asked = slices.DeleteFunc(t.asked, func(r *request) bool { return r.taker == c })
+		if t.taker != nil {
+			t.taker.RemovePeer(p.w.now, c.n)
+		}
+	}
+	c.serving = nil
+	p.giver.RemovePeer(p.w.now, c.n)
+	p.conns[c.n] = nil
+}
+
+// crash ends a peer at once. The others hear of it.
+func (p *peer) crash() {
+	if !p.alive {
+		return
+	}
+	p.alive = false
+	for _, c := range slices.Clone(p.conns) {
+		if c != nil {
+			c.close()
+		}
+	}
+}
+
+// hear takes in what has come over a connection.
+func (c *conn) hear(e *event) {
+	p := c.own
+	now := p.w.now
+	t := p.parts[e.content]
+	switch e.kind {
+	case evClosed:
+		c.end()
+	case evAll:
+		if t.taker != nil {
+			t.taker.HasAll(now, c.n)
+		}
+	case evHave:
+		for _, piece := range e.list {
+			if t.taker != nil {
+				t.taker.Has(now, c.n, piece)
+			}
+			p.giver.HasNow(int(e.content), c.n, piece)
+		}
+		p.wants(int(e.content))
+		return
+	case evWant:
+		p.giver.Want(now, c.n, int(e.content), schedule.Want(e.credit))
+	case evCredit:
+		c.answer(t, e)
+		return
+	case evGet:
+		c.serve(e)
+	case evPass:
+		p.w.result.Passes++
+		p.giver.Pass(now, c.n, e.credit, e.on)
+	case evArrived:
+		p.arrived(c, t, e.req)
+	case evCancel:
+		c.cancelled(e.req)
+	case evEnd: // refused, or cancelled
+		p.ended(t, e.req)
+	}
+	p.act()
+}
+
+// answer answers a credit.
+func (c *conn) answer(t *part, e *event) {
+	p := c.own
+	var a schedule.Answer
+	if t.taker != nil {
+		a = t.taker.Credit(p.w.now, c.n, e.piece, e.on)
+	}
+	if !a.Get {
+		p.w.tell(c, event{kind: evPass, content: e.content, credit: e.credit, on: a.Busy})
+		return
+	}
+	r := &request{content: int(e.content), piece: a.Piece, size: p.w.cfg.PieceSize, credit: e.credit, giver: c.other, taker: c}
+	t.asked = append(t.asked, r)
+	p.w.tell(c, event{kind: evGet, content: e.content, credit: e.credit, piece: int64(a.Piece), req: r})
+	p.wants(int(e.content))
+}
+
+// serve takes in a request.
+func (c *conn) serve(e *event) {
+	p, r := c.own, e.req
+	switch p.giver.Get(p.w.now, c.n, e.credit, int(e.content), uint32(e.piece)) {
+	case schedule.Unknown:
+		panic("sim: a get without a credit")
+	case schedule.Expired:
+		p.w.tell(c, event{kind: evEnd, content: e.content, req: r})
+		return
+	}
+	if p.cfg.Behaviour == Staller {
+		return
+	}
+	r.bad = p.cfg.Behaviour == Liar
+	c.serving = append(c.serving, r)
+	p.w.net.send(c.out, r)
+}
+
+// cancelled ends a request that the other does not want any more.
+func (c *conn) cancelled(r *request) {
+	p := c.own
+	if !slices.Contains(c.serving, r) {
+		return
+	}
+	c.serving = slices.DeleteFunc(c.serving, func(o *request) bool { return o == r })
+	p.w.net.cancel(c.out, r)
+	p.sent += r.sent
+	p.giver.Progress(c.n, r.credit, r.sent)
+	p.giver.Ended(p.w.now, c.n, r.credit, false)
+	p.w.tell(c, event{kind: evEnd, content: int32(r.content), req: r})
+}
+
+// ended is the end of a request without a piece.
+func (p *peer) ended(t *part, r *request) {
+	if i := slices.Index(t.asked, r); i >= 0 {
+		t.asked = slices.Delete(t.asked, i, i+1)
+	}
+	p.w.result.Wasted += r.sent
+	if t.taker != nil && !r.dropped {
+		t.taker.Failed(p.w.now, r.taker.n, r.piece, schedule.FailRejected)
+	}
+}
+
+// arrived is the end of a request with its piece.
+func (p *peer) arrived(c *conn, t *part, r *request) {
+	now := p.w.now
+	if i := slices.Index(t.asked, r); i >= 0 {
+		t.asked = slices.Delete(t.asked, i, i+1)
+	}
+	if t.taker == nil || t.have[r.piece] {
+		p.w.result.Wasted += r.size
+		return
+	}
+	t.taker.Received(now, c.n, r.piece, r.size-r.counted)
+	if r.bad {
+		p.w.result.Wasted += r.size
+		t.taker.Failed(now, c.n, r.piece, schedule.FailBad)
+		p.banned[c.other.own.id] = true
+		c.close()
+		return
+	}
+	t.have[r.piece] = true
+	t.count++
+	for _, loser := range t.taker.Verified(now, r.piece) {
+		p.cancel(t, loser, r)
+	}
+	t.news = append(t.news, r.piece)
+	if !p.newsDue {
+		p.newsDue = true
+		p.w.at(max(now, p.newsAt+newsTime), event{kind: evNews, peer: p, version: p.life})
+	}
+	if t.taker.Missing() == 0 {
+		p.complete(t)
+	}
+}
+
+// cancel gives up a request, if it is not the one that has just arrived.
+func (p *peer) cancel(t *part, c schedule.Cancel, but *request) {
+	for _, r := range t.asked {
+		if r != but && r.piece == c.Piece && r.taker.n == c.Peer && !r.dropped {
+			r.dropped = true
+			p.w.tell(r.taker, event{kind: evCancel, content: int32(r.content), req: r})
+		}
+	}
+}
+
+// complete is called when a content is.
+func (p *peer) complete(t *part) {
+	t.taker = nil
+	if p.left--; p.left > 0 {
+		return
+	}
+	p.w.result.Done[p.id] = p.w.now
+	if p.cfg.Behaviour == Honest {
+		p.w.open--
+	}
+	if p.cfg.Leaves {
+		p.crash()
+	}
+}
+
+func (p *peer) tellNews(life uint32) {
+	if !p.alive || life != p.life {
+		return
+	}
+	p.newsDue, p.newsAt = false, p.w.now
+	for i, t := range p.parts {
+		if len(t.news) == 0 {
+			continue
+		}
+		for _, c := range p.conns {
+			if c != nil {
+				p.w.tell(c, event{kind: evHave, content: int32(i), list: t.news, piece: int64(t.news[0])})
+			}
+		}
+		t.news = nil
+	}
+}
+
+// act carries out what the schedule wants.
+func (p *peer) act() {
+	if !p.alive {
+		return
+	}
+	for _, g := range p.giver.Plan(p.w.now) {
+		p.w.result.Credits++
+		p.w.tell(p.conns[g.Peer], event{kind: evCredit, content: int32(g.Content), credit: g.Credit, piece: g.Piece, on: g.Insist})
+	}
+	for i := range p.parts {
+		p.wants(i)
+	}
+}
+
+func (p *peer) wants(content int) {
+	t := p.parts[content]
+	if t.taker == nil {
+		return
+	}
+	for _, c := range t.taker.Wants(p.w.now) {
+		p.w.tell(p.conns[c.Peer], event{kind: evWant, content: int32(content), credit: uint64(c.Want)})
+	}
+}
+
+// tick is what a peer does again and again.
+func (p *peer) tick(life uint32) {
+	if !p.alive || life != p.life {
+		return
+	}
+	w := p.w
+	w.at(w.now+tickTime, event{kind: evTick, peer: p, version: life})
+	for _, c := range p.conns {
+		if c == nil {
+			continue
+		}
+		for _, r := range c.serving {
+			p.giver.Progress(c.n, r.credit, w.net.sentOf(c.out, r))
+		}
+	}
+	p.giver.Sample(w.now, p.total())
+	for _, t := range p.parts {
+		if t.taker == nil {
+			continue
+		}
+		for _, r := range t.asked {
+			if n := w.net.sentOf(r.giver.out, r) - r.counted; n > 0 && !r.dropped {
+				r.counted += n
+				t.taker.Received(w.now, r.taker.n, r.piece, n)
+			}
+		}
+		for _, c := range t.taker.Tick(w.now) {
+			p.cancel(t, c, nil)
+		}
+	}
+	p.act()
+}
+
+// total returns the bytes that a peer has sent.
+func (p *peer) total() int64 {
+	total := p.sent
+	for _, c := range p.conns {
+		if c == nil {
+			continue
+		}
+		for _, r := range c.serving {
+			total += p.w.net.sentOf(c.out, r)
+		}
+	}
+	return total
+}

@@ -1,0 +1,302 @@
+package sim
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// Behaviour says how a peer treats others.
+type Behaviour int
+
+// The behaviours.
+const (
+	Honest  Behaviour = iota
+	Liar              // its pieces are wrong
+	Staller           // it never sends what it was asked for
+)
+
+// Peer says what a peer is.
+type Peer struct {
+	Up, Down  float64 // bytes per second
+	Join      time.Duration
+	Seeds     []int // contents that it has from the start
+	Wants     []int // contents that it fetches
+	Behaviour Behaviour
+	Site      int
+	// Crash is when it vanishes, Restart when it is back with what it had verified; 0: never.
+	Crash, Restart time.Duration
+	// CrashCopies is how many copies it sends before it vanishes; 0: any number.
+	CrashCopies float64
+	// Leaves says that it goes as soon as it is complete.
+	Leaves bool
+}
+
+// Config is a swarm to be simulated.
+type Config struct {
+	Seed       uint64
+	Pieces     uint32
+	PieceSize  int64
+	Contents   int // 0: one
+	Peers      []Peer
+	Neighbours int           // that a peer has in the mean; 0: everybody
+	Delay      time.Duration // of every message and byte, one way
+	SiteRate   float64       // bytes per second from one site to all others; 0: no bound
+	Limit      time.Duration // the simulation ends then; 0: an hour
+	Sequential bool
+}
+
+// Result is what a run gave.
+type Result struct {
+	Done       []time.Duration // of each peer: when it was complete; 0: never
+	Makespan   time.Duration   // when the last honest peer that lives was
+	Unfinished int             // honest peers that live and are not complete
+	Sent       []int64         // payload bytes of each peer
+	Wasted     int64           // bytes that came in vain
+	Again      int64           // bytes of pieces that were verified before a crash and fetched again
+	Crossed    int64           // bytes that went from one site to another
+	Passes     int64
+	Credits    int64
+	Curve      []float64 // how much of all uplinks was used, in each span of curveTime
+	Events     uint64
+	Out        time.Duration // when the first peer had sent as many bytes as one copy has
+	Hash       uint64        // of all events
+}
+
+type kind uint8
+
+const (
+	evSent kind = iota
+	evArrived
+	evWant
+	evCredit
+	evGet
+	evPass
+	evCancel
+	evEnd
+	evHave
+	evAll
+	evClosed
+	evTick
+	evNews
+	evDo
+)
+
+// event is something that happens to a peer, at the connection to another.
+type event struct {
+	when    time.Duration
+	seq     uint64
+	kind    kind
+	on      bool
+	content int32
+	version uint32
+	piece   int64
+	credit  uint64
+	conn    *conn // the receiver's end
+	peer    *peer
+	flow    *flow
+	req     *request
+	list    []uint32
+	do      func()
+}
+
+type agenda []*event
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	if a[i].when != a[j].when {
+		return a[i].when < a[j].when
+	}
+	return a[i].seq < a[j].seq
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(*event)) }
+func (a *agenda) Pop() any {
+	last := len(*a) - 1
+	e := (*a)[last]
+	*a = (*a)[:last]
+	return e
+}
+
+// world is a simulation under way.
+type world struct {
+	cfg     Config
+	now     time.Duration
+	agenda  agenda
+	free    []*event
+	seq     uint64
+	rand    *rand.Rand
+	net     network
+	peers   []*peer
+	sites   map[int]*link
+	open    int // honest peers that live, or will come back, and are not complete
+	result  Result
+	trace   uint64
+	curveAt time.Duration
+}
+
+func (w *world) at(when time.Duration, e event) {
+	var p *event
+	if last := len(w.free) - 1; last >= 0 {
+		p, w.free = w.free[last], w.free[:last]
+	} else {
+		p = new(event)
+	}
+	*p = e
+	p.when, p.seq = when, w.seq
+	w.seq++
+	heap.Push(&w.agenda, p)
+}
+
+// note takes an event into the hash.
+func (w *world) note(e *event) {
+	h := fnv.New64a()
+	var b [40]byte
+	binary.LittleEndian.PutUint64(b[:], w.trace)
+	binary.LittleEndian.PutUint64(b[8:], uint64(e.when))
+	binary.LittleEndian.PutUint64(b[16:], uint64(e.piece))
+	binary.LittleEndian.PutUint64(b[24:], e.credit)
+	b[32], b[33] = byte(e.kind), byte(e.content)
+	if e.conn != nil {
+		binary.LittleEndian.PutUint16(b[34:], uint16(e.conn.own.id))
+		binary.LittleEndian.PutUint16(b[36:], uint16(e.conn.other.own.id))
+	}
+	_, _ = h.Write(b[:])
+	w.trace = h.Sum64()
+}
+
+// Run simulates a swarm until all that can be complete are.
+func Run(cfg Config) Result {
+	if cfg.Contents == 0 {
+		cfg.Contents = 1
+	}
+	if cfg.Limit == 0 {
+		cfg.Limit = time.Hour
+	}
+	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), sites: make(map[int]*link)}
+	w.net.w = w
+	w.result.Done = make([]time.Duration, len(cfg.Peers))
+	w.result.Sent = make([]int64, len(cfg.Peers))
+	for i, p := range cfg.Peers {
+		w.peers = append(w.peers, newPeer(w, i, p))
+		if p.Behaviour == Honest && len(p.Wants) > 0 && (p.Crash == 0 || p.Restart > 0) {
+			w.open++
+		}
+		w.at(p.Join, event{kind: evDo, do: w.peers[i].start})
+		if p.Crash > 0 {
+			w.at(p.Crash, event{kind: evDo, do: w.peers[i].crash})
+		}
+		if p.Restart > 0 {
+			w.at(p.Restart, event{kind: evDo, do: w.peers[i].start})
+		}
+	}
+	for len(w.agenda) > 0 && w.open > 0 {
+		e := heap.Pop(&w.agenda).(*event)
+		if w.now = e.when; w.now > cfg.Limit {
+			break
+		}
+		w.curve()
+		w.result.Events++
+		w.note(e)
+		w.happen(e)
+		*e = event{}
+		w.free = append(w.free, e)
+	}
+	w.result.Unfinished = w.open
+	w.result.Hash = w.trace
+	for i, p := range cfg.Peers {
+		if p.Behaviour == Honest {
+			w.result.Makespan = max(w.result.Makespan, w.result.Done[i])
+		}
+	}
+	for _, p := range w.peers {
+		w.result.Sent[p.id] = p.sent
+	}
+	return w.result
+}
+
+// Times returns the times at which honest peers were complete, in order.
+func (r Result) Times(cfg Config) (out []time.Duration) {
+	for i, p := range cfg.Peers {
+		if p.Behaviour == Honest && len(p.Wants) > 0 && r.Done[i] > 0 {
+			out = append(out, r.Done[i])
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *world) happen(e *event) {
+	switch e.kind {
+	case evDo:
+		e.do()
+	case evSent:
+		if e.flow.version == e.version && len(e.flow.queue) > 0 {
+			w.left(e.flow)
+		}
+	case evTick:
+		e.peer.tick(e.version)
+	case evNews:
+		e.peer.tellNews(e.version)
+	default:
+		if e.conn.open {
+			e.conn.hear(e)
+		}
+	}
+}
+
+// left is the moment at which the last byte of a request has left its sender.
+func (w *world) left(f *flow) {
+	r := f.queue[0]
+	r.sent = r.size
+	w.net.next(f)
+	p := f.from
+	p.sent += r.size
+	if p.cfg.Site != f.to.cfg.Site {
+		w.result.Crossed += r.size
+	}
+	if p.id == 0 && w.result.Out == 0 && p.sent >= int64(w.cfg.Pieces)*w.cfg.PieceSize {
+		w.result.Out = w.now
+	}
+	p.giver.Progress(r.giver.n, r.credit, r.size)
+	p.giver.Ended(w.now, r.giver.n, r.credit, true)
+	r.giver.serving = slices.DeleteFunc(r.giver.serving, func(o *request) bool { return o == r })
+	w.tell(r.giver, event{kind: evArrived, req: r, content: int32(r.content), piece: int64(r.piece)})
+	if c := p.cfg.CrashCopies; c > 0 && float64(p.sent) >= c*float64(w.cfg.Pieces)*float64(w.cfg.PieceSize) {
+		p.crash()
+		return
+	}
+	p.act()
+}
+
+// tell sends a message to the other end of a connection.
+func (w *world) tell(from *conn, e event) {
+	e.conn = from.other
+	w.at(w.now+w.cfg.Delay, e)
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("makespan %v, %d unfinished, %d wasted", r.Makespan, r.Unfinished, r.Wasted)
+}
+
+// curveTime is a span of the curve of uplink use.
+const curveTime = 200 * time.Millisecond
+
+// curve adds up what the uplinks move.
+func (w *world) curve() {
+	for w.now >= w.curveAt+curveTime {
+		w.curveAt += curveTime
+		sent, all := 0.0, 0.0
+		for _, p := range w.peers {
+			all += p.cfg.Up * curveTime.Seconds()
+			total := float64(p.total())
+			sent += total - p.curved
+			p.curved = total
+		}
+		w.result.Curve = append(w.result.Curve, sent/all)
+	}
+}
