@@ -29,6 +29,7 @@ var arrows = map[string]string{
 	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/offence internal/peer internal/store internal/swarm internal/transfer internal/wire",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
+	"bench/flash":        "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",

@@ -39,6 +39,11 @@ type Event struct {
 	CPU   float64 `json:"cpu,omitempty"` // seconds that the process has used by then
 	What  string  `json:"what,omitempty"`
 	Cause string  `json:"cause,omitempty"`
+
+	Link    string `json:"link,omitempty"`    // how machines get into the swarm
+	Resumed int64  `json:"resumed,omitempty"` // bytes of a download that an earlier run has left,
+	Fetched int64  `json:"fetched,omitempty"` // that came from others, whatever became of them,
+	Wasted  int64  `json:"wasted,omitempty"`  // and of those, what was of no use
 }
 
 // Process is a process under test.
