@@ -48,6 +48,7 @@ type crowd struct {
 
 	spent         time.Duration // processor time of processes that were killed
 	peak          int64         // and the most memory that one had
+	acked         int64         // bytes that others have acknowledged to the source
 	began         time.Time
 	acted         bool
 	before, after meter
@@ -184,6 +185,9 @@ func (c *crowd) run(ctx context.Context, limit time.Duration) (err error) {
 		return err
 	}
 	c.after, err = c.net.meter()
+	if c.source != nil {
+		err = errors.Join(err, c.countSource(ctx))
+	}
 	for _, p := range c.running() {
 		c.retire(p)
 	}
@@ -266,6 +270,12 @@ func (c *crowd) retire(p *lab.Process) {
 	if m, err := lab.Memory(p.PID()); err == nil {
 		c.peak = max(c.peak, m.Peak)
 	}
+}
+
+// countSource notes what the source has given by now.
+func (c *crowd) countSource(ctx context.Context) (err error) {
+	c.acked, err = c.net.machines[0].acknowledged(ctx)
+	return err
 }
 
 // kill ends a process without warning.

@@ -5,7 +5,7 @@
 //	go run ./bench/flash [-n 8,16,24] [-size 33554432] [-rate 25mbit] [-mtu 1500] [-queue 100ms] [-congestion NAME] [-runs 3]
 //	    [-scenario equal,killed | all] [-tool shoal,aria2] [-dir /dev/shm] [-curve FILE] [-json]
 //
-// It needs root, ip and tc (iproute2), unshare and nsenter (util-linux), and for -tool aria2 aria2c.
+// It needs root, ip, tc and ss (iproute2), unshare and nsenter (util-linux), and for -tool aria2 aria2c.
 //
 // Method. The source, each leecher, and the server have a network namespace each, joined by pairs of virtual interfaces to a bridge in one
 // more; nothing of the machine's own network is touched. Up- and downlink of each machine are limited (tbf) where packets enter the cable.
@@ -24,8 +24,8 @@
 //
 // What is measured beside:
 //
-//   - copies by the source: what the switch has received of it, by F; "of payload" takes off 66 bytes for each segment and all repeated ones,
-//     and so still has TLS, frames and news in it;
+//   - copies by the source: what the switch has received of it, by F, with a header for every segment; "of payload" is what others have
+//     acknowledged on its connections: TLS, frames and news are still in it;
 //   - CPU: user and system time of all processes of the program (the server's too) from the first gate on, and that by what all fetch; for
 //     aria2 without its tracker, which is this program;
 //   - idle: the part of all processors' time that was idle or waiting for a disk. Below 30 % a figure would be the processors', not the
@@ -163,7 +163,7 @@ func (b *bench) able(tools string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces and shaped links need root: please run this as root (sudo go run ./bench/flash)")
 	}
-	need := map[string]string{"ip": "iproute2", "tc": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
+	need := map[string]string{"ip": "iproute2", "tc": "iproute2", "ss": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
 	if strings.Contains(tools, "aria2") {
 		need["aria2c"] = "aria2"
 	}
@@ -259,7 +259,7 @@ func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error
 	if err := c.run(ctx, time.Duration((30+6*c.plan.bound)*float64(time.Second))); err != nil {
 		return nil, err
 	}
-	r := judge(c, s, b.wire)
+	r := judge(c, s)
 	if s.notes != nil {
 		s.notes(c, r)
 	}

@@ -135,6 +135,7 @@ func (n *network) close() {
 // traffic is what a machine has sent and received since its network was made, as the switch counts it, frames of Ethernet and all.
 type traffic struct {
 	sent, received int64
+	bursts         int64 // frames sent; but what the kernel has not cut into segments yet is one, with one header
 }
 
 // traffic returns the counters of all machines but the server.
@@ -148,7 +149,7 @@ func (n *network) traffic() ([]traffic, error) {
 
 // parseTraffic reads the switch's table of interfaces: what it receives on a port, the machine has sent.
 func parseTraffic(table string, machines int) ([]traffic, error) {
-	const received, sent, columns = 0, 8, 16
+	const received, bursts, sent, columns = 0, 1, 8, 16
 	out, seen := make([]traffic, machines), 0
 	for line := range strings.Lines(table) {
 		name, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
@@ -166,10 +167,11 @@ func parseTraffic(table string, machines int) ([]traffic, error) {
 		}
 		up, err1 := strconv.ParseInt(f[received], 10, 64)
 		down, err2 := strconv.ParseInt(f[sent], 10, 64)
-		if err := errors.Join(err1, err2); err != nil {
+		frames, err3 := strconv.ParseInt(f[bursts], 10, 64)
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, err
 		}
-		out[i], seen = traffic{up, down}, seen+1
+		out[i], seen = traffic{up, down, frames}, seen+1
 	}
 	if seen != machines {
 		return nil, fmt.Errorf("the switch has %d of %d ports", seen, machines)
@@ -218,4 +220,28 @@ func parseSegments(table string) (s segments, err error) {
 		return s, nil
 	}
 	return s, errors.New("there are no counters of TCP")
+}
+
+// acknowledged returns the bytes that others have acknowledged to a machine on the connections that it has: what TCP has carried, without
+// headers and whatever was sent again.
+func (s space) acknowledged(ctx context.Context) (int64, error) {
+	args := s.within("ss", "-tinHO", "state", "established")
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
+	if err != nil {
+		return 0, fmt.Errorf("list connections: %w", err)
+	}
+	return parseAcknowledged(string(out))
+}
+
+func parseAcknowledged(list string) (sum int64, err error) {
+	for field := range strings.FieldsSeq(list) {
+		if number, ok := strings.CutPrefix(field, "bytes_acked:"); ok {
+			n, err := strconv.ParseInt(number, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+	}
+	return sum, nil
 }

@@ -40,7 +40,7 @@ type result struct {
 	Others   float64 `json:"others"`   // the same without the last leecher
 
 	Copies      float64            `json:"copies"`  // sent by the source, headers and all, of each content
-	Payload     float64            `json:"payload"` // the same without headers and repeated segments, about
+	Payload     float64            `json:"payload"` // the same as its TCP has carried it, nothing twice
 	CPU         float64            `json:"cpu"`     // of all processes of the tool
 	CPUPerGB    float64            `json:"cpu_per_gb"`
 	Idle        float64            `json:"idle"`
@@ -72,7 +72,7 @@ func (r *result) ratio() float64 { return r.Makespan / r.Bound }
 const headers = 14 + 20 + 32
 
 // judge makes a result of a run that is over.
-func judge(c *crowd, s scenario, w wire) *result {
+func judge(c *crowd, s scenario) *result {
 	r := &result{
 		Tool: c.tool.name(), Scenario: s.name, N: len(c.leechers), Bound: c.plan.bound,
 		Expected: len(c.expected()), Finished: c.finished(), samples: c.samples, Peak: c.peak,
@@ -113,12 +113,12 @@ func judge(c *crowd, s scenario, w wire) *result {
 	goal := float64(r.Expected) * c.plan.size
 	r.CPUPerGB = r.CPU / (goal / 1e9)
 	r.Wasted = float64(wasted) / goal
-	r.count(c, w)
+	r.count(c)
 	return r
 }
 
 // count makes figures of the counters of the links.
-func (r *result) count(c *crowd, w wire) {
+func (r *result) count(c *crowd) {
 	var out, again int64
 	for i := range c.after.segs {
 		out += c.after.segs[i].out - c.before.segs[i].out
@@ -126,11 +126,11 @@ func (r *result) count(c *crowd, w wire) {
 	}
 	r.Repeated = float64(again) / float64(max(out, 1))
 	goal := c.plan.size * float64(c.plan.contents)
-	sent := float64(c.after.traffic[0].sent - c.before.traffic[0].sent)
-	segs := float64(c.after.segs[0].out - c.before.segs[0].out)
-	repeated := float64(c.after.segs[0].again - c.before.segs[0].again)
-	r.Copies = sent / goal
-	r.Payload = (sent - segs*headers - repeated*float64(w.mtu+14)) / goal
+	segs := c.after.segs[0].out + c.after.segs[0].again - c.before.segs[0].out - c.before.segs[0].again
+	bursts := c.after.traffic[0].bursts - c.before.traffic[0].bursts
+	sent := c.after.traffic[0].sent - c.before.traffic[0].sent + headers*max(0, segs-bursts)
+	r.Copies = float64(sent) / goal
+	r.Payload = float64(c.acked) / goal
 	r.capacity = c.plan.source.up + uplinks(c.plan.leechers)
 	end := time.Duration(r.Makespan * float64(time.Second))
 	r.Curve = curve(c.samples, r.capacity, end, curveParts)

@@ -156,11 +156,14 @@ func noteKilled(c *crowd, r *result) {
 }
 
 // killSource kills the source as soon as the switch has counted enough from it.
-func killSource(_ context.Context, c *crowd, t time.Duration) error {
+func killSource(ctx context.Context, c *crowd, t time.Duration) error {
 	if c.acted || float64(c.samples[len(c.samples)-1].sent[0]) < copiesBeforeGone*c.plan.size {
 		return nil
 	}
 	c.acted, c.plan.until = true, t.Seconds()
+	if err := c.countSource(ctx); err != nil {
+		return err
+	}
 	p := c.source
 	c.source = nil
 	return c.kill(p)
