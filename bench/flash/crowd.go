@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,7 @@ type crowd struct {
 	dir   string
 	tool  tool
 	shoal string // path of the binary
+	talk  bool   // what the processes say of themselves is kept
 	plan  plan
 	act   func(context.Context, *crowd, time.Duration) error // what else happens; nil: nothing
 	net   *network
@@ -46,9 +48,9 @@ type crowd struct {
 	leechers []*leecher
 	news     chan news
 
-	spent         time.Duration // processor time of processes that were killed
-	peak          int64         // and the most memory that one had
-	acked         int64         // bytes that others have acknowledged to the source
+	spent         time.Duration    // processor time of processes that were killed
+	peak          int64            // and the most memory that one had
+	acked         map[string]int64 // bytes that others have acknowledged to the source, by connection; those that are gone, as they were last seen
 	began         time.Time
 	acted         bool
 	before, after meter
@@ -101,6 +103,13 @@ func (c *crowd) finished() (n int) {
 // state returns the folder for what machine i is.
 func (c *crowd) state(i int) string { return filepath.Join(c.dir, "state"+strconv.Itoa(i)) }
 
+// logs returns the folder for what the process on machine i says of itself.
+func (c *crowd) logs(i int) string {
+	dir := filepath.Join(c.dir, "log"+strconv.Itoa(i))
+	_ = os.Mkdir(dir, 0o700) // whoever writes there will say that it is missing
+	return dir
+}
+
 // prepare makes the network, starts all processes, and returns when all leechers wait at their gates.
 func (c *crowd) prepare(ctx context.Context, w wire) (err error) {
 	if c.net, err = newNetwork(ctx, c.dir, append([]link{c.plan.source}, c.plan.leechers...), w); err != nil {
@@ -131,7 +140,7 @@ func (c *crowd) prepare(ctx context.Context, w wire) (err error) {
 func (c *crowd) launch(ctx context.Context, l *leecher, again bool) (err error) {
 	const wait = `echo '{"t":"ready"}'; read -r _ <"$0"; exec "$@"`
 	args := c.net.machines[l.i+1].within(append([]string{"sh", "-c", wait, l.gate.Name()}, c.tool.get(c, l.i, again)...)...)
-	if l.p, err = lab.Start(ctx, c.dir, args[0], args[1:]...); err != nil {
+	if l.p, err = lab.Start(ctx, c.logs(l.i+1), args[0], args[1:]...); err != nil {
 		return err
 	}
 	_, err = l.p.Await("ready")
@@ -168,6 +177,7 @@ func (c *crowd) run(ctx context.Context, limit time.Duration) (err error) {
 		}
 		c.spent -= cpu
 	}
+	c.acked = make(map[string]int64)
 	c.began = time.Now()
 	ticker := time.NewTicker(sampleEvery)
 	defer ticker.Stop()
@@ -185,14 +195,15 @@ func (c *crowd) run(ctx context.Context, limit time.Duration) (err error) {
 		return err
 	}
 	c.after, err = c.net.meter()
-	if c.source != nil {
-		err = errors.Join(err, c.countSource(ctx))
-	}
+	err = errors.Join(err, c.countSource(ctx))
 	for _, p := range c.running() {
 		c.retire(p)
 	}
 	return errors.Join(err, c.sample())
 }
+
+// countEvery is after how many samples the source's connections are looked at: once a second, since that starts a program.
+const countEvery = 10
 
 // over says whether there is nothing to wait for.
 func (c *crowd) over() bool {
@@ -229,8 +240,16 @@ func (c *crowd) tick(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.sample(); err != nil || c.act == nil {
+	if err := c.sample(); err != nil {
 		return err
+	}
+	if len(c.samples)%countEvery == 0 {
+		if err := c.countSource(ctx); err != nil {
+			return err
+		}
+	}
+	if c.act == nil {
+		return nil
 	}
 	return c.act(ctx, c, t)
 }
@@ -272,9 +291,13 @@ func (c *crowd) retire(p *lab.Process) {
 	}
 }
 
-// countSource notes what the source has given by now.
-func (c *crowd) countSource(ctx context.Context) (err error) {
-	c.acked, err = c.net.machines[0].acknowledged(ctx)
+// countSource notes what the source has given by now. Some close a connection as soon as neither end needs it, so it is called now and then.
+func (c *crowd) countSource(ctx context.Context) error {
+	if c.source == nil {
+		return nil
+	}
+	acked, err := c.net.machines[0].acknowledged(ctx)
+	maps.Copy(c.acked, acked)
 	return err
 }
 

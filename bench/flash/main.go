@@ -3,7 +3,7 @@
 // Command flash measures a flash crowd: one source, and N machines that all want its file now, over links with a limit.
 //
 //	go run ./bench/flash [-n 8,16,24] [-size 33554432] [-rate 25mbit] [-mtu 1500] [-queue 100ms] [-congestion NAME] [-runs 3]
-//	    [-scenario equal,killed | all] [-tool shoal,aria2] [-dir /dev/shm] [-curve FILE] [-json]
+//	    [-scenario equal,killed | all] [-tool shoal,aria2] [-dir /dev/shm] [-curve FILE] [-json] [-keep]
 //
 // It needs root, ip, tc and ss (iproute2), unshare and nsenter (util-linux), and for -tool aria2 aria2c.
 //
@@ -76,6 +76,7 @@ type bench struct {
 	runs       int
 	wire       wire
 	json       bool
+	keep       bool
 }
 
 func run(ctx context.Context, args []string) error {
@@ -96,6 +97,7 @@ func run(ctx context.Context, args []string) error {
 	dir := f.String("dir", "/dev/shm", "folder to work in: memory")
 	curves := f.String("curve", "", "write the samples of all runs into this file (CSV)")
 	f.BoolVar(&b.json, "json", false, "print one object a row")
+	f.BoolVar(&b.keep, "keep", false, "leave the folder, with all files and what the processes said of themselves (log0 is the source's)")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func run(ctx context.Context, args []string) error {
 	if b.dir, err = os.MkdirTemp(*dir, "shoal-flash-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.dir)
+	defer b.remove(b.dir)
 	if b.shoal, err = lab.Build(ctx, b.dir); err != nil {
 		return err
 	}
@@ -244,8 +246,8 @@ func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	c := &crowd{dir: dir, shoal: b.shoal, tool: ours{}, plan: s.plan(b.size, b.rate, x.n), act: s.act}
+	defer b.remove(dir)
+	c := &crowd{dir: dir, talk: b.keep, shoal: b.shoal, tool: ours{}, plan: s.plan(b.size, b.rate, x.n), act: s.act}
 	if x.tool == (aria2{}).name() {
 		c.tool = aria2{}
 	}
@@ -264,6 +266,14 @@ func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error
 		s.notes(c, r)
 	}
 	return r, nil
+}
+
+func (b *bench) remove(dir string) {
+	if b.keep {
+		fmt.Fprintln(os.Stderr, "kept:", dir)
+		return
+	}
+	os.RemoveAll(dir)
 }
 
 // parseRate reads a rate as tc writes it, and returns bytes a second.

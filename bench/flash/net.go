@@ -222,26 +222,31 @@ func parseSegments(table string) (s segments, err error) {
 	return s, errors.New("there are no counters of TCP")
 }
 
-// acknowledged returns the bytes that others have acknowledged to a machine on the connections that it has: what TCP has carried, without
+// acknowledged returns the bytes that others have acknowledged to a machine on each connection that it has: what TCP has carried, without
 // headers and whatever was sent again.
-func (s space) acknowledged(ctx context.Context) (int64, error) {
+func (s space) acknowledged(ctx context.Context) (map[string]int64, error) {
 	args := s.within("ss", "-tinHO", "state", "established")
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
 	if err != nil {
-		return 0, fmt.Errorf("list connections: %w", err)
+		return nil, fmt.Errorf("list connections: %w", err)
 	}
 	return parseAcknowledged(string(out))
 }
 
-func parseAcknowledged(list string) (sum int64, err error) {
-	for field := range strings.FieldsSeq(list) {
-		if number, ok := strings.CutPrefix(field, "bytes_acked:"); ok {
-			n, err := strconv.ParseInt(number, 10, 64)
-			if err != nil {
-				return 0, err
+// parseAcknowledged reads a list of connections: a line each, with the addresses of both ends in the third and fourth place.
+func parseAcknowledged(list string) (map[string]int64, error) {
+	out := make(map[string]int64)
+	for line := range strings.Lines(list) {
+		f := strings.Fields(line)
+		for _, field := range f {
+			if number, ok := strings.CutPrefix(field, "bytes_acked:"); ok && len(f) > 4 {
+				n, err := strconv.ParseInt(number, 10, 64)
+				if err != nil {
+					return nil, err
+				}
+				out[f[2]+" "+f[3]] = n
 			}
-			sum += n
 		}
 	}
-	return sum, nil
+	return out, nil
 }

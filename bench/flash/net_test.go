@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"testing"
 )
@@ -27,8 +28,9 @@ func TestCountersOfTheKernel(t *testing.T) {
 	if want := (segments{8, 9}); err != nil || segs != want {
 		t.Errorf("%v, %v, want %v", segs, err, want)
 	}
-	if acked, err := parseAcknowledged("0 0 a b bbr bytes_acked:12 x\n0 0 c d bytes_sent:4 bytes_acked:30\n"); err != nil || acked != 42 {
-		t.Errorf("%d, %v, want 42", acked, err)
+	acked, err := parseAcknowledged("0 0 a:1 b:2 bbr bytes_acked:12 x\n0 0 c:1 d:2 bytes_sent:4 bytes_acked:30\n0 0 e:1 f:2 bbr\n")
+	if want := map[string]int64{"a:1 b:2": 12, "c:1 d:2": 30}; err != nil || !maps.Equal(acked, want) {
+		t.Errorf("%v, %v, want %v", acked, err, want)
 	}
 }
 

@@ -130,7 +130,9 @@ func (r *result) count(c *crowd) {
 	bursts := c.after.traffic[0].bursts - c.before.traffic[0].bursts
 	sent := c.after.traffic[0].sent - c.before.traffic[0].sent + headers*max(0, segs-bursts)
 	r.Copies = float64(sent) / goal
-	r.Payload = float64(c.acked) / goal
+	for _, n := range c.acked {
+		r.Payload += float64(n) / goal
+	}
 	r.capacity = c.plan.source.up + uplinks(c.plan.leechers)
 	end := time.Duration(r.Makespan * float64(time.Second))
 	r.Curve = curve(c.samples, r.capacity, end, curveParts)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"shoal/bench/internal/lab"
 
@@ -22,8 +23,8 @@ func (ours) name() string { return "shoal" }
 // share starts the swarm server on a machine of its own, lets all others into the swarm, and shares the contents on machine 0.
 func (ours) share(ctx context.Context, c *crowd) error {
 	hub := c.net.server()
-	args := hub.within(c.shoal, "server", "--json", "--state", c.state(len(c.net.machines)))
-	server, err := lab.Start(ctx, c.dir, args[0], args[1:]...)
+	args := hub.within(c.shoal, "server", "--json", verbose(c), "--state", c.state(len(c.net.machines)))
+	server, err := lab.Start(ctx, c.logs(len(c.net.machines)), args[0], args[1:]...)
 	if err != nil {
 		return err
 	}
@@ -46,8 +47,8 @@ func (ours) share(ctx context.Context, c *crowd) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	args = c.net.machines[0].within(append([]string{c.shoal, "share", "--json", "--state", c.state(0)}, c.files...)...)
-	if c.source, err = lab.Start(ctx, c.dir, args[0], args[1:]...); err != nil {
+	args = c.net.machines[0].within(append([]string{c.shoal, "share", "--json", verbose(c), "--state", c.state(0)}, c.files...)...)
+	if c.source, err = lab.Start(ctx, c.logs(0), args[0], args[1:]...); err != nil {
 		return err
 	}
 	for range c.files {
@@ -60,8 +61,11 @@ func (ours) share(ctx context.Context, c *crowd) error {
 
 func (ours) get(c *crowd, i int, _ bool) []string {
 	l := c.leechers[i]
-	return []string{c.shoal, "get", filepath.Base(l.file), "--json", "--stay", "-o", l.dir, "--state", c.state(i + 1)}
+	return []string{c.shoal, "get", filepath.Base(l.file), "--json", verbose(c), "--stay", "-o", l.dir, "--state", c.state(i + 1)}
 }
+
+// verbose is the flag that makes the program say more, if that is kept.
+func verbose(c *crowd) string { return "--verbose=" + strconv.FormatBool(c.talk) }
 
 func (ours) partial(dir, _ string) string {
 	found, err := filepath.Glob(filepath.Join(dir, ".shoal-*", "data"))
