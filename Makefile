@@ -22,7 +22,7 @@ lint: ## formatting, vet, staticcheck, tidy modules, other systems
 fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 	@scripts/fuzz
 
-bench: ## the large measurements; see bench/README.md
+bench: ## the large measurements; see bench/README.md (and as root, apart: go run ./bench/flash)
 	CGO_ENABLED=0 go run ./bench/classic
 	CGO_ENABLED=0 go run ./bench/members
 	CGO_ENABLED=0 go run ./bench/verified
