@@ -326,33 +326,58 @@ const pieceSize = 64 << 10
 
 // wholePieces returns how many bytes of a download are there in whole pieces.
 func wholePieces(path, source string) (n int64, err error) {
+	err = eachWhole(path, source, func(_, size int) { n += int64(size) })
+	return n, err
+}
+
+// eachWhole calls do for each piece of a download that is what the source has.
+func eachWhole(path, source string, do func(piece, size int)) error {
 	got, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) || path == "" {
-		return 0, nil
+		return nil
 	} else if err != nil {
-		return 0, err
+		return err
 	}
 	defer got.Close()
 	want, err := os.Open(source)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer want.Close()
 	a, b := make([]byte, pieceSize), make([]byte, pieceSize)
-	for {
+	for piece := 0; ; piece++ {
 		x, errX := io.ReadFull(want, a)
 		y, errY := io.ReadFull(got, b)
 		if x > 0 && x == y && bytes.Equal(a[:x], b[:y]) {
-			n += int64(x)
+			do(piece, x)
 		}
 		for _, err := range []error{errX, errY} {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return n, nil
+				return nil
 			} else if err != nil {
-				return n, err
+				return err
 			}
 		}
 	}
+}
+
+// together returns how many bytes of a content all leechers have together, in whole pieces.
+func (c *crowd) together(file string) (n int64, err error) {
+	seen := make(map[int]bool)
+	for _, l := range c.leechers {
+		path := filepath.Join(l.dir, filepath.Base(file))
+		if l.done.IsZero() {
+			path = c.tool.partial(l.dir, filepath.Base(file))
+		}
+		if err := eachWhole(path, file, func(piece, size int) {
+			if !seen[piece] {
+				seen[piece], n = true, n+int64(size)
+			}
+		}); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // correct says whether every leecher that is done has what the source has.

@@ -175,6 +175,12 @@ func noteGone(c *crowd, r *result) {
 		return
 	}
 	r.note("gone", c.plan.until, "the source went after %.1f s", c.plan.until)
+	n, err := c.together(c.files[0])
+	if err != nil {
+		r.Wrong = err.Error()
+	}
+	part := float64(n) / c.plan.size
+	r.note("together", part, "in the end all had %.3f of the content together", part)
 }
 
 func noteJoins(c *crowd, r *result) {
