@@ -47,7 +47,8 @@ type result struct {
 	Peak        int64              `json:"peak"`
 	Wasted      float64            `json:"wasted"` // of what all had to fetch; by the "done" events
 	Repeated    float64            `json:"repeated"`
-	Curve       []float64          `json:"curve"`
+	Watched     float64            `json:"watched"`      // the makespan, or as long as was waited for those who were not done
+	Curve       []float64          `json:"curve"`        // the part of all uplinks that was used, by twentieths of that
 	FirstSecond []float64          `json:"first_second"` // by tenths
 	Values      map[string]float64 `json:"values,omitempty"`
 
@@ -134,7 +135,11 @@ func (r *result) count(c *crowd) {
 		r.Payload += float64(n) / goal
 	}
 	r.capacity = c.plan.source.up + uplinks(c.plan.leechers)
-	end := time.Duration(r.Makespan * float64(time.Second))
+	r.Watched = c.samples[len(c.samples)-1].at.Seconds()
+	if r.Finished == r.Expected {
+		r.Watched = r.Makespan
+	}
+	end := time.Duration(r.Watched * float64(time.Second))
 	r.Curve = curve(c.samples, r.capacity, end, curveParts)
 	r.FirstSecond = curve(c.samples, r.capacity, time.Second, 10)
 }
@@ -221,7 +226,7 @@ func (x *series) explain(w io.Writer) {
 		}
 	}
 	m := x.middle()
-	fmt.Fprintf(w, "  - uplinks used, in %%, by twentieths of %.2f s: %s\n  - the same by tenths of the first second: %s\n", m.Makespan,
+	fmt.Fprintf(w, "  - uplinks used, in %%, by twentieths of %.2f s: %s\n  - the same by tenths of the first second: %s\n", m.Watched,
 		percents(m.Curve), percents(m.FirstSecond))
 }
 
