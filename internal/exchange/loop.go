@@ -26,6 +26,7 @@ type loop struct {
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
 
+	acked       int64         // bytes that have arrived at all neighbours
 	newsPending bool          // a have waits to be told
 	newsAt      time.Duration // when it is, or when the last ones were
 }
@@ -41,6 +42,7 @@ type conn struct {
 	opened   int
 	work     work
 	giving   []*giving // what is served of it
+	acked    int64     // bytes that had arrived there at the last look
 }
 
 // giving is a request of the other's that is served.
@@ -406,7 +408,25 @@ func (l *loop) measure() {
 			l.giver.Progress(n.id, g.credit, g.sent.Load())
 		}
 	}
-	l.giver.Sample(now, l.x.sent.Load())
+	l.giver.Sample(now, l.arrived())
+}
+
+// arrived returns how many bytes have arrived at others in all, as far as the network below knows, else how many it has taken.
+func (l *loop) arrived() int64 {
+	for _, n := range l.byID {
+		if n == nil {
+			continue
+		}
+		acked := n.s.Acked()
+		if n.acked > 0 { // what came before the first look was no piece
+			l.acked += acked - n.acked
+		}
+		n.acked = acked
+	}
+	if l.acked == 0 {
+		return l.x.sent.Load()
+	}
+	return l.acked
 }
 
 // quiet says whether nothing moves, in either direction, nor should.

@@ -179,6 +179,8 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		st.ID, st.Size, st.Name, st.Phase = f.entry.ID, f.entry.Size, f.entry.Name, Meeting
 	})
 	f.m.x.Add(f.content)
+	// Whoever comes later dials those that are there, so we are there from now on, though we have nothing yet.
+	f.m.client.Hold(f.entry.ID, f.entry.Size, false)
 	f.m.client.Follow(f.entry.ID, true)
 	if known == nil {
 		if known, err = f.await(ctx); err != nil {

@@ -35,6 +35,12 @@ func (c *Coalesced) Gather() { c.w = bufio.NewWriterSize(c.Conn, gatherSize) }
 // LimitUnsent bounds the bytes that the kernel takes before it can send them.
 func (c *Coalesced) LimitUnsent(bytes int) { limitUnsent(c.Conn, bytes) }
 
+// Unsent returns how many bytes the kernel has taken and not sent, where that is known.
+func (c *Coalesced) Unsent() int { return unsent(c.Conn) }
+
+// Acked returns how many bytes the other side has acknowledged in all, where that is known.
+func (c *Coalesced) Acked() int64 { return acked(c.Conn) }
+
 // Widen lets reads take as much at a time as writes do: for connections that move pieces. Only the reader may call it.
 func (c *Coalesced) Widen() {
 	if c.r.Size() < gatherSize {

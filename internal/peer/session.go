@@ -37,9 +37,16 @@ const (
 	floodBurst = 60000
 	// smallData is the length below which a data frame counts as a control frame does: it is mostly work.
 	smallData = 1 << 10
-	// frameTime is how much time of a connection one data frame may take.
-	frameTime = 20 * time.Millisecond
-	minFrame  = 16 << 10
+	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
+	// message waits for both.
+	frameTime  = 10 * time.Millisecond
+	minFrame   = 4 << 10
+	firstFrame = 8 << 10
+	maxUnsent  = 256 << 10
+	minWait    = time.Millisecond
+	// paceTime and paceBytes say over how much that rate is measured.
+	paceTime  = 50 * time.Millisecond
+	paceBytes = 64 << 10
 	// byeTime is how long a session that ends tries to say so.
 	byeTime = 500 * time.Millisecond
 )
@@ -88,12 +95,19 @@ type Serving struct {
 	checked  bool
 }
 
+// Below is the network below a session, as far as it can be asked and told.
+type Below interface {
+	LimitUnsent(bytes int) // bounds what it takes before it can send it
+	Unsent() int           // bytes that it has taken and not sent
+	Acked() int64          // bytes that have arrived, in all; 0: it is not known
+}
+
 // SessionConfig says what a [Session] works with.
 type SessionConfig struct {
-	Conn        net.Conn        // its peer is known already
-	Flush       func() error    // sends what was written to Conn
-	Widen       func()          // called once, by the reader, when the first piece comes; nil: nothing
-	LimitUnsent func(bytes int) // called when that changes with the speed of the connection; nil: nothing
+	Conn        net.Conn     // its peer is known already
+	Flush       func() error // sends what was written to Conn
+	Widen       func()       // called once, by the reader, when the first piece comes; nil: nothing
+	Below       Below        // what is below Conn; nil: nothing is known of it
 	Self, Other wire.PeerID
 	Dialled     bool
 	Hello       wire.Hello
@@ -161,6 +175,14 @@ func (s *Session) Dialled() bool { return s.cfg.Dialled }
 
 // RTT returns the time between the last ping and its pong.
 func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
+
+// Acked returns how many bytes have arrived at the other side, 0 where that is not known.
+func (s *Session) Acked() int64 {
+	if s.cfg.Below == nil {
+		return 0
+	}
+	return s.cfg.Below.Acked()
+}
 
 // Addr returns where the other side is.
 func (s *Session) Addr() string { return s.cfg.Conn.RemoteAddr().String() }

@@ -6,3 +6,9 @@ import "net"
 
 // limitUnsent does nothing where the system lacks the option.
 func limitUnsent(net.Conn, int) {}
+
+// unsent returns 0: it is not known.
+func unsent(net.Conn) int { return 0 }
+
+// acked returns 0: it is not known.
+func acked(net.Conn) int64 { return 0 }

@@ -20,10 +20,11 @@ type errReason interface{ Reason() wire.Reason }
 // complete, the sooner others can be given it.
 func (s *Session) write(ctx context.Context) error {
 	var frame, batch []byte
-	size := wire.MaxDataBytes // of a data frame, and of what the kernel may hold unsent
-	s.limitUnsent(size)
+	pace := newPace(s.cfg.Below)
 	ping := time.NewTimer(0)
 	defer ping.Stop()
+	hold := time.NewTimer(time.Hour)
+	defer hold.Stop()
 	unflushed := 0
 	for {
 		s.mu.Lock()
@@ -56,6 +57,7 @@ func (s *Session) write(ctx context.Context) error {
 				batch = nil
 			}
 			frame = nil
+			pace.idle()
 			select {
 			case <-ctx.Done():
 			case <-s.wake:
@@ -78,39 +80,46 @@ func (s *Session) write(ctx context.Context) error {
 		if frame == nil {
 			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
 		}
-		began := time.Now()
-		n, err := s.sendFrame(ctx, v, frame, size)
+		if wait, err := s.hold(pace, unflushed); err != nil {
+			return err
+		} else if wait > 0 {
+			unflushed = 0
+			hold.Reset(wait)
+			select {
+			case <-ctx.Done():
+			case <-s.wake:
+			case <-hold.C:
+			}
+			continue
+		}
+		n, err := s.sendFrame(ctx, v, frame, pace.frame)
 		if err != nil {
 			return err
 		}
-		if unflushed += n; unflushed >= size {
+		if unflushed += n; unflushed >= pace.frame {
 			if err := s.flush(ctx); err != nil {
 				return err
 			}
 			unflushed = 0
 		}
-		if next := frameSize(size, time.Since(began)); next != size {
-			size = next
-			s.limitUnsent(size)
-		}
+		pace.sent(time.Now(), n)
 	}
 }
 
-func (s *Session) limitUnsent(bytes int) {
-	if s.cfg.LimitUnsent != nil {
-		s.cfg.LimitUnsent(bytes)
+// hold returns how long to wait before the next frame, 0 if it may go; what was written before has left then. Who takes nothing for too
+// long is given up.
+func (s *Session) hold(p *pace, unflushed int) (time.Duration, error) {
+	if s.cfg.Below == nil {
+		return 0, nil
 	}
-}
-
-// frameSize fits the size of data frames to what the connection moves in a frame's time.
-func frameSize(size int, took time.Duration) int {
+	wait, stuck := p.wait(time.Now(), s.cfg.Below.Unsent())
 	switch {
-	case took > frameTime:
-		return max(size/2, minFrame)
-	case took < frameTime/4:
-		return min(size*2, wire.MaxDataBytes)
+	case stuck:
+		return 0, ErrOutbox
+	case wait > 0 && unflushed > 0:
+		return wait, slow(s.cfg.Flush())
 	}
-	return size
+	return wait, nil
 }
 
 // sendFrame sends the next bytes of what is served, and its end when there are no more.

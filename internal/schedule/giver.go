@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -19,7 +20,7 @@ const (
 	maxAhead = time.Second
 	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
 	takenMean  = 16
-	leastTaken = 0.1
+	leastTaken = 0.25
 	// sampleSpan is the shortest span over which rates are measured.
 	sampleSpan = 40 * time.Millisecond
 	// meanTime is over about how long a leecher's rate is a mean.
@@ -67,7 +68,7 @@ type GiverConfig struct {
 
 // Giver decides to whom a peer promises its next piece, over all contents.
 //
-// A promise is a credit that is out, or a transfer under way. There are two at a time to leechers that take what they are sent, and as many
+// A promise is a credit that is out, or a transfer under way. There are a few at a time to leechers that take what they are sent, and as many
 // more as the uplink carries in a round trip and aheadTime. A leecher that takes less than its share, though the uplink is not busy,
 // does not count: others are promised beside it.
 type Giver struct {
@@ -508,7 +509,7 @@ func (g *Giver) expire(now time.Duration) {
 // Plan returns the credits that are to be given now.
 func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	g.expire(now)
-	most := promises
+	most := float64(promises)
 	if g.fresh() {
 		most = freshPromises
 	}
@@ -556,25 +557,25 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 
 // promised returns how much is promised to leechers that take what they are sent, how much the uplink carries while they answer, and how
 // many pieces that is.
-func (g *Giver) promised() (count int, rest, ahead float64, far int) {
+func (g *Giver) promised() (count, rest, ahead, far float64) {
 	rtt, size := time.Duration(0), 1.0
 	for _, l := range g.peers {
 		if l == nil || l.slow {
 			continue
 		}
 		for _, p := range l.promises {
-			count++
-			if p.active || p.Insist {
-				rest += float64(p.size - p.sent)
-			} else {
-				rest += float64(p.size) * g.taken // it may be passed
+			part := 1.0
+			if !p.active && !p.Insist {
+				part = g.taken // it may be passed
 			}
+			count += part
+			rest += part * float64(p.size-p.sent)
 			rtt = max(rtt, l.rtt)
 			size = max(size, float64(p.size))
 		}
 	}
 	ahead = max(1, g.uplink*min(rtt+aheadTime, maxAhead).Seconds())
-	return count, rest, ahead, int(ahead / size)
+	return count, rest, ahead, math.Floor(ahead / size)
 }
 
 // room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.

@@ -1,0 +1,71 @@
+package peer
+
+import (
+	"time"
+
+	"shoal/internal/wire"
+)
+
+// pace fits the size of data frames, and of what the kernel may hold unsent, to the rate at which a connection takes them.
+type pace struct {
+	below  Below         // nil: nobody is told
+	frame  int           // bytes of the next data frame
+	unsent int           // what the kernel may hold
+	skip   int           // bytes that an idle connection takes at once, which says nothing of its rate
+	bytes  int           // that were measured
+	busy   time.Duration // how long they took
+	last   time.Time     // when the last frame had gone; zero: the connection was idle
+	held   int           // the least that the kernel held unsent since it holds too much; 0: it does not
+	since  time.Time     // when that was
+}
+
+func newPace(below Below) *pace {
+	p := &pace{below: below}
+	p.set(firstFrame)
+	p.idle()
+	return p
+}
+
+// set takes over how many bytes the connection moves in a frame's time.
+func (p *pace) set(share int) {
+	p.frame = min(max(share, minFrame), wire.MaxDataBytes)
+	if unsent := min(max(share, minFrame), maxUnsent); unsent != p.unsent {
+		p.unsent = unsent
+		if p.below != nil {
+			p.below.LimitUnsent(unsent)
+		}
+	}
+}
+
+// idle says that there is nothing to send.
+func (p *pace) idle() { p.skip, p.last = p.frame+p.unsent, time.Time{} }
+
+// sent says that a frame has gone.
+func (p *pace) sent(now time.Time, bytes int) {
+	took := now.Sub(p.last)
+	if p.last = now; p.skip > 0 {
+		p.skip -= bytes
+		return
+	}
+	p.bytes += bytes
+	p.busy += took
+	if p.bytes < paceBytes && p.busy < paceTime {
+		return
+	}
+	p.set(int(int64(p.bytes) * int64(frameTime) / int64(max(p.busy, time.Microsecond))))
+	p.bytes, p.busy = 0, 0
+}
+
+// wait returns how long to wait before the next frame, when the kernel holds so many bytes unsent: it takes whole segments of 64 KiB
+// whatever it was told. On a fast connection that is little, and it may hold that back itself. Stuck says that nothing has gone for too long.
+func (p *pace) wait(now time.Time, unsent int) (wait time.Duration, stuck bool) {
+	if p.unsent >= maxUnsent || unsent <= p.unsent {
+		p.held = 0
+		return 0, false
+	}
+	if p.held == 0 || unsent < p.held {
+		p.held, p.since = unsent, now
+	}
+	wait = time.Duration(unsent-p.unsent/2) * frameTime / time.Duration(p.unsent)
+	return min(max(wait, minWait), frameTime), now.Sub(p.since) > deadAfter
+}
