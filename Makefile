@@ -1,5 +1,5 @@
 # A table of contents: each target is a line that a person could type.
-.PHONY: demo build test test-long lint fuzz bench install
+.PHONY: demo build test test-long lint fuzz bench sim install
 
 demo: ## see a whole swarm work on this machine
 	@CGO_ENABLED=0 go run ./cmd/shoal demo
@@ -21,6 +21,9 @@ lint: ## formatting, vet, staticcheck, tidy modules, other systems
 
 fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 	@scripts/fuzz
+
+sim: ## the exchange in simulated swarms; SIM='-n 1000 -neighbours 40' for others
+	@CGO_ENABLED=0 go run ./cmd/shoal sim $(SIM)
 
 bench: ## the large measurements; see bench/README.md (and as root, apart: go run ./bench/flash)
 	CGO_ENABLED=0 go run ./bench/classic

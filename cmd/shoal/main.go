@@ -147,7 +147,7 @@ only, and every piece is verified.
 	f.StringVar(&e.swarm, "swarm", "", "the swarm that is meant, by the begin of its id, where this machine is in several")
 	root.AddCommand(
 		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newStatus(e),
-		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newDemo(e), newVersion(e),
+		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newDemo(e), newSim(e), newVersion(e),
 	)
 	return root
 }

@@ -26,6 +26,9 @@ const (
 	maxDialling = 32
 	// neighbours is how many sessions a content wants at most.
 	neighbours = 40
+	// fewNeighbours is when the server is asked for others, at most every drawEvery.
+	fewNeighbours = 20
+	drawEvery     = 5 * time.Second
 	// politeTime is how long one who was there first leaves it to a newcomer to dial.
 	politeTime = time.Second
 	// A peer that could not be reached is dialled again after a wait that doubles from minRedial to maxRedial.
@@ -60,6 +63,7 @@ type sessions struct {
 	candidates map[content.ID]map[who]*candidate
 	seen       map[content.ID]bool // a snapshot has come
 	total      map[content.ID]uint64
+	drawn      map[content.ID]time.Time // when the last snapshot came
 	dialling   int
 
 	wake    chan struct{} // holds one: there may be somebody to dial
@@ -76,7 +80,7 @@ func newSessions(m *Member) *sessions {
 	return &sessions{
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
 		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
-		total: make(map[content.ID]uint64), wake: make(chan struct{}, 1),
+		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -98,7 +102,7 @@ func (ss *sessions) heard(m *wire.Peers) {
 				delete(known, k)
 			}
 		}
-		ss.seen[m.ID] = true
+		ss.seen[m.ID], ss.drawn[m.ID] = true, time.Now()
 	}
 	for _, a := range m.Added {
 		k := who{a.ID, a.Instance}
@@ -125,6 +129,7 @@ func (ss *sessions) forget(id content.ID) {
 	delete(ss.candidates, id)
 	delete(ss.seen, id)
 	delete(ss.total, id)
+	delete(ss.drawn, id)
 }
 
 // sources returns how many holders of a content may still be of use; known is false before the server has told.
@@ -158,6 +163,9 @@ func (ss *sessions) run(ctx context.Context) {
 		case <-ss.wake:
 		case <-ticker.C:
 		}
+		for _, id := range ss.thin() {
+			ss.m.client.Follow(id, true)
+		}
 		for _, c := range ss.due() {
 			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
@@ -174,6 +182,20 @@ func (ss *sessions) run(ctx context.Context) {
 			})
 		}
 	}
+}
+
+// thin returns the contents of which fewer holders are known than there are and than one wants: the server is asked for another draw.
+func (ss *sessions) thin() (out []content.ID) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	now := time.Now()
+	for id, known := range ss.candidates {
+		if n := len(known); n < fewNeighbours && uint64(n) < ss.total[id] && now.Sub(ss.drawn[id]) > drawEvery {
+			ss.drawn[id] = now
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // due returns who is to be dialled now, and counts them as being dialled.

@@ -14,6 +14,8 @@ const (
 	tickTime = 50 * time.Millisecond
 	// newsTime is how long haves wait for others to go with them.
 	newsTime = 20 * time.Millisecond
+	// meetTime is how often a peer with few neighbours looks for more.
+	meetTime = time.Second
 )
 
 // peer is a simulated peer.
@@ -30,7 +32,8 @@ type peer struct {
 	conns    []*conn      // by their number for the schedule, nil where one has gone
 	banned   map[int]bool // who has lied to it
 	sent     int64
-	left     int // contents that are not complete
+	left     int           // contents that are not complete
+	met      time.Duration // when it looked for neighbours last
 	newsDue  bool
 	newsAt   time.Duration // when news were told last
 	curved   float64       // what the curve has of it
@@ -113,26 +116,40 @@ func (p *peer) start() {
 	w.at(w.now+tickTime*time.Duration(p.id+1)/time.Duration(len(w.peers)+1), event{kind: evTick, peer: p, version: p.life})
 }
 
-// meet connects a newcomer to half as many of those who are there as a peer has neighbours in the mean.
+// meet connects a peer to half as many of those who are there as one has neighbours in the mean: a newcomer, and one that has lost some.
 func (p *peer) meet() {
 	w := p.w
+	p.met = w.now
 	most := w.cfg.Neighbours
 	if most == 0 {
 		most = len(w.peers)
 	}
 	var who []*peer
 	for _, q := range w.peers {
-		if q != p && q.alive && !p.banned[q.id] && !q.banned[p.id] {
+		if q != p && q.alive && !p.banned[q.id] && !q.banned[p.id] && !p.knows(q) {
 			who = append(who, q)
 		}
 	}
 	p.rand.Shuffle(len(who), func(i, j int) { who[i], who[j] = who[j], who[i] })
 	if most < len(w.peers) {
-		who = who[:min(len(who), most/2)]
+		who = who[:max(0, min(len(who), most/2-p.degree()))]
 	}
 	for _, q := range who {
 		p.connect(q)
 	}
+}
+
+func (p *peer) degree() (n int) {
+	for _, c := range p.conns {
+		if c != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *peer) knows(q *peer) bool {
+	return slices.ContainsFunc(p.conns, func(c *conn) bool { return c != nil && c.other.own == q })
 }
 
 func (p *peer) connect(q *peer) {
@@ -450,6 +467,9 @@ func (p *peer) tick(life uint32) {
 	}
 	w := p.w
 	w.at(w.now+tickTime, event{kind: evTick, peer: p, version: life})
+	if p.left > 0 && w.now >= p.met+meetTime {
+		p.meet()
+	}
 	for _, c := range p.conns {
 		if c == nil {
 			continue

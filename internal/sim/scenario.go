@@ -78,8 +78,8 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		}
 		return nil, 0
 	})
-	add("sourcegone", "the source leaves after 1.1 copies", func(cfg *Config) (func(int) bool, time.Duration) {
-		cfg.Peers[0].CrashCopies = 1.1
+	add("sourcegone", "the source leaves after 1.02 copies", func(cfg *Config) (func(int) bool, time.Duration) {
+		cfg.Peers[0].CrashCopies = 1.02
 		return nil, 0
 	})
 	add("joins", "joins spread over the bound of equal links", func(cfg *Config) (func(int) bool, time.Duration) {
@@ -88,7 +88,7 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		}
 		return nil, 0
 	})
-	add("hostile", "10 % send bad pieces, 10 % stall", func(cfg *Config) (func(int) bool, time.Duration) {
+	add("hostile", "10 % send bad pieces, 10 % stall; all of them fetch", func(cfg *Config) (func(int) bool, time.Duration) {
 		chance := rand.New(rand.NewPCG(seed, 7))
 		for i, at := range chance.Perm(s.N)[:s.N/10*2] {
 			cfg.Peers[1+at].Behaviour = Liar + Behaviour(i%2)
@@ -113,7 +113,7 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // Bound returns the time that no scheme can beat: T* = max(F/u_s, F/d_min, N*F/(u_s + sum u_i)), where a leecher that comes later, or is
-// away for a while, neither takes nor gives in that time, and only honest peers count. It is for one content.
+// away for a while, neither takes nor gives in that time, and hostile ones take and do not give. It is for one content.
 func Bound(cfg Config) time.Duration {
 	f := float64(cfg.Pieces) * float64(cfg.PieceSize)
 	least, fastest := 0.0, 0.0
@@ -122,10 +122,12 @@ func Bound(cfg Config) time.Duration {
 		if len(p.Seeds) > 0 {
 			fastest += p.Up
 		}
-		if p.Behaviour != Honest || len(p.Wants) == 0 || (p.Crash > 0 && p.Restart == 0) {
+		if len(p.Wants) == 0 || (p.Crash > 0 && p.Restart == 0) {
 			continue
 		}
-		n++
+		if n++; p.Behaviour != Honest {
+			continue
+		}
 		least = max(least, p.Join.Seconds()+f/p.Down)
 		if p.Restart > 0 {
 			least = max(least, f/p.Down+p.Restart.Seconds()-p.Crash.Seconds())
@@ -155,7 +157,10 @@ func Bound(cfg Config) time.Duration {
 		}
 		return sum >= float64(n)*f
 	}
-	low, high := 0.0, float64(n+2)*f/rate*100
+	low, high := 0.0, 1.0
+	for !enough(high) && high < 1e9 {
+		high *= 2
+	}
 	for range 60 {
 		if mid := (low + high) / 2; enough(mid) {
 			high = mid
@@ -196,6 +201,10 @@ func (s Scenario) Play() Outcome {
 	}
 	return o
 }
+
+// Header is the head of a table of rows.
+const Header = "| scenario | N | pieces | makespan / bound | median / bound | copies of the source | wasted | unfinished | hash | |\n" +
+	"| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 
 // Row is an outcome as a line of a table.
 func (s Scenario) Row(o Outcome) string {

@@ -3,7 +3,6 @@ package sim
 import (
 	"container/heap"
 	"encoding/binary"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -57,7 +56,6 @@ type Result struct {
 	Unfinished int             // honest peers that live and are not complete
 	Sent       []int64         // payload bytes of each peer
 	Wasted     int64           // bytes that came in vain
-	Again      int64           // bytes of pieces that were verified before a crash and fetched again
 	Crossed    int64           // bytes that went from one site to another
 	Passes     int64
 	Credits    int64
@@ -219,17 +217,6 @@ func Run(cfg Config) Result {
 	return w.result
 }
 
-// Times returns the times at which honest peers were complete, in order.
-func (r Result) Times(cfg Config) (out []time.Duration) {
-	for i, p := range cfg.Peers {
-		if p.Behaviour == Honest && len(p.Wants) > 0 && r.Done[i] > 0 {
-			out = append(out, r.Done[i])
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 func (w *world) happen(e *event) {
 	switch e.kind {
 	case evDo:
@@ -277,10 +264,6 @@ func (w *world) left(f *flow) {
 func (w *world) tell(from *conn, e event) {
 	e.conn = from.other
 	w.at(w.now+w.cfg.Delay, e)
-}
-
-func (r Result) String() string {
-	return fmt.Sprintf("makespan %v, %d unfinished, %d wasted", r.Makespan, r.Unfinished, r.Wasted)
 }
 
 // curveTime is a span of the curve of uplink use.

@@ -1,0 +1,185 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestTheSameSeedGivesTheSameSwarm(t *testing.T) {
+	for _, name := range []string{"equal", "hostile", "killed"} {
+		a, b := play(t, name, Sized{12, 64, 6}, 5), play(t, name, Sized{12, 64, 6}, 5)
+		if a.Hash != b.Hash || a.Events != b.Events {
+			t.Errorf("%s: two runs of one seed differ: %016x, %016x", name, a.Hash, b.Hash)
+		}
+		if c := play(t, name, Sized{12, 64, 6}, 6); c.Hash == a.Hash {
+			t.Errorf("%s: two seeds give the same run", name)
+		}
+	}
+}
+
+func play(t *testing.T, name string, s Sized, seed uint64) Outcome {
+	t.Helper()
+	for _, sc := range Scenarios(s, seed) {
+		if sc.Name == name {
+			return sc.Play()
+		}
+	}
+	t.Fatalf("there is no scenario %q", name)
+	return Outcome{}
+}
+
+// The makespan of each scenario for 24 leechers and 256 pieces, as a ratio to what no scheme can beat; and everybody finishes.
+func TestScenariosAreNearTheirBounds(t *testing.T) {
+	most := map[string]float64{
+		"equal": 1.1, "fastdown": 1.07, "slowhalf": 1.25, "slowone": 1.13, "killed": 1.08, "sourcegone": 1.1, "joins": 1.03, "hostile": 1.25,
+		"far": 1.45, "two": 1.04,
+	}
+	for _, sc := range Scenarios(Sized{24, 256, 0}, 3) {
+		o := sc.Play()
+		t.Logf("%s", sc.Row(o))
+		if limit, known := most[sc.Name]; !known || o.Ratio > limit {
+			t.Errorf("%s: %.3f times the bound, want at most %.2f", sc.Name, o.Ratio, limit)
+		}
+		if o.Unfinished > 0 {
+			t.Errorf("%s: %d never finished", sc.Name, o.Unfinished)
+		}
+		if o.Copies > 1.1 && (sc.Name == "equal" || sc.Name == "fastdown") {
+			t.Errorf("%s: the source sent %.2f copies", sc.Name, o.Copies)
+		}
+	}
+}
+
+// One slow peer costs the others little.
+func TestASlowPeerHoldsTheOthersUpByLittle(t *testing.T) {
+	for seed := range uint64(3) {
+		with := play(t, "slowone", Sized{24, 256, 0}, seed)
+		without := play(t, "equal", Sized{23, 256, 0}, seed)
+		if with.Ratio > 1.05*without.Ratio {
+			t.Errorf("seed %d: the others are done at %.3f of their bound with a slow one, at %.3f without it", seed, with.Ratio, without.Ratio)
+		}
+	}
+}
+
+// Whatever happens to whom: honest peers that live have everything in the end.
+func TestEverybodyFinishes(t *testing.T) {
+	for seed := range uint64(20) {
+		chance := rand.New(rand.NewPCG(seed, 99))
+		cfg := Config{
+			Seed: seed, Pieces: 40 + chance.Uint32N(60), PieceSize: PieceSize, Contents: 1 + chance.IntN(2),
+			Delay: time.Duration(chance.IntN(30)) * time.Millisecond, Limit: 20 * time.Minute, Sequential: chance.IntN(4) == 0,
+		}
+		if cfg.Contents == 1 {
+			cfg.Neighbours = []int{0, 8}[chance.IntN(2)]
+		}
+		all := []int{0, 1}[:cfg.Contents]
+		for i := range 2 {
+			cfg.Peers = append(cfg.Peers, Peer{Up: rate, Down: rate, Seeds: all[i%len(all) : i%len(all)+1]})
+		}
+		for range 14 {
+			p := Peer{Up: rate / (1 + 9*chance.Float64()), Down: rate / (1 + 3*chance.Float64()), Wants: all[:1+chance.IntN(len(all))]}
+			p.Join = time.Duration(chance.Int64N(int64(5 * time.Second)))
+			switch chance.IntN(6) {
+			case 0:
+				p.Behaviour = Liar
+			case 1:
+				p.Behaviour = Staller
+			case 2:
+				p.Crash = p.Join + time.Duration(chance.Int64N(int64(5*time.Second)))
+				p.Restart = p.Crash + time.Duration(chance.Int64N(int64(5*time.Second)))
+			case 3:
+				p.Leaves = true
+			}
+			cfg.Peers = append(cfg.Peers, p)
+		}
+		if r := Run(cfg); r.Unfinished > 0 {
+			t.Errorf("seed %d: %d of 14 never finished", seed, r.Unfinished)
+		}
+	}
+}
+
+// What the relaxation finds is what filling all links step by step finds.
+func TestFlowsShareLinksMaxMinFairly(t *testing.T) {
+	for seed := range uint64(200) {
+		chance := rand.New(rand.NewPCG(seed, 1))
+		w := &world{rand: chance}
+		w.net.w = w
+		var links []*link
+		for range 6 {
+			links = append(links, &link{rate: 1 + 9*chance.Float64(), level: math.Inf(1)})
+		}
+		var flows []*flow
+		for range 1 + chance.IntN(12) {
+			a := chance.IntN(6)
+			f := &flow{links: []*link{links[a], links[(a+1+chance.IntN(5))%6]}}
+			flows = append(flows, f)
+			w.net.send(f, &request{size: 1 << 40})
+		}
+		if chance.IntN(2) == 0 && len(flows) > 1 {
+			w.net.stop(flows[0])
+			flows = flows[1:]
+		}
+		want := fill(links, flows)
+		for i, f := range flows {
+			if math.Abs(f.rate-want[i]) > 1e-3*want[i] {
+				t.Fatalf("seed %d: flow %d has %.4f, want %.4f", seed, i, f.rate, want[i])
+			}
+		}
+	}
+}
+
+// fill raises all flows together until each is stopped by a full link.
+func fill(links []*link, flows []*flow) []float64 {
+	rates, fixed := make([]float64, len(flows)), make([]bool, len(flows))
+	for slices.Contains(fixed, false) {
+		least, full := math.Inf(1), (*link)(nil)
+		for _, l := range links {
+			rest, open := l.rate, 0
+			for i, f := range flows {
+				if !slices.Contains(f.links, l) {
+					continue
+				}
+				if fixed[i] {
+					rest -= rates[i]
+				} else {
+					open++
+				}
+			}
+			if open > 0 && rest/float64(open) < least {
+				least, full = rest/float64(open), l
+			}
+		}
+		for i, f := range flows {
+			if !fixed[i] && slices.Contains(f.links, full) {
+				rates[i], fixed[i] = least, true
+			}
+		}
+	}
+	return rates
+}
+
+func TestTheBoundIsWhatTheFormulaSays(t *testing.T) {
+	at := func(up, down float64, n int) time.Duration {
+		cfg := Config{Pieces: 100, PieceSize: 1000, Peers: []Peer{{Up: 1000, Down: 1000, Seeds: []int{0}}}}
+		for range n {
+			cfg.Peers = append(cfg.Peers, Peer{Up: up, Down: down, Wants: []int{0}})
+		}
+		return Bound(cfg).Round(time.Millisecond)
+	}
+	for _, c := range []struct {
+		what     string
+		up, down float64
+		n        int
+		want     time.Duration
+	}{
+		{"the source's uplink", 1000, 4000, 5, 100 * time.Second},
+		{"the slowest downlink", 1000, 500, 5, 200 * time.Second},
+		{"all uplinks together", 100, 4000, 10, 500 * time.Second},
+	} {
+		if got := at(c.up, c.down, c.n); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
