@@ -60,10 +60,12 @@ type Config struct {
 
 // Exchange exchanges contents with sessions. Its methods may be called from any goroutine while it runs.
 type Exchange struct {
-	cfg   Config
-	inbox chan event
-	done  chan struct{} // closed when Run has ended
-	sent  atomic.Int64
+	cfg    Config
+	inbox  chan event
+	done   chan struct{} // closed when Run has ended
+	sent   atomic.Int64  // bytes of pieces, and what was given beside them
+	gave   atomic.Int64  // the latter alone
+	beside atomic.Int64  // transfers under way beside those of pieces
 }
 
 // New makes an exchange that does nothing until it is run.
@@ -78,7 +80,14 @@ func New(cfg Config) *Exchange {
 func (x *Exchange) Sent() int64 { return x.sent.Load() }
 
 // Gave counts bytes that were given otherwise, so that they weigh on the uplink as those of pieces do.
-func (x *Exchange) Gave(bytes int64) { x.sent.Add(bytes) }
+func (x *Exchange) Gave(bytes int64) { x.sent.Add(bytes); x.gave.Add(bytes) }
+
+// Beside says that one more transfer is under way beside those of pieces, until the returned function is called. It counts as a
+// promise: others are promised less meanwhile.
+func (x *Exchange) Beside() (ended func()) {
+	x.beside.Add(1)
+	return sync.OnceFunc(func() { x.beside.Add(-1) })
+}
 
 // event is what the loop is told. It applies itself to the loop's state, and never blocks.
 type event func(*loop)

@@ -333,6 +333,7 @@ func (l *loop) tellNews() {
 // act carries out what the schedule wants now.
 func (l *loop) act() {
 	now := l.now()
+	l.giver.Beside(int(l.x.beside.Load()))
 	for _, g := range l.giver.Plan(now) {
 		n, c := l.byID[g.Peer], l.order[g.Content]
 		if n == nil || c == nil || n.of[c] == nil {
@@ -426,7 +427,7 @@ func (l *loop) arrived() int64 {
 	if l.acked == 0 {
 		return l.x.sent.Load()
 	}
-	return l.acked
+	return l.acked + l.x.gave.Load()
 }
 
 // quiet says whether nothing moves, in either direction, nor should.

@@ -36,12 +36,22 @@ func (m *Member) contents() http.Handler {
 			http.Error(w, "no such content here", http.StatusNotFound)
 			return
 		}
+		if m.bodies.Add(1) > maxBodies {
+			m.bodies.Add(-1)
+			w.Header().Set("Retry-After", "10")
+			http.Error(w, "too many are being served, try again", http.StatusServiceUnavailable)
+			return
+		}
+		defer m.bodies.Add(-1)
 		kind := mime.TypeByExtension(filepath.Ext(s.Name))
 		if kind == "" {
 			kind = "application/octet-stream"
 		}
 		w.Header().Set("Content-Type", kind)
 		w.Header().Set("ETag", `"`+id.String()+`"`)
+		if r.Method == http.MethodGet {
+			defer m.x.Beside()()
+		}
 		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w)}, r, "", time.Time{}, &verified{s: s, m: m})
 	})
 	return mux
@@ -56,6 +66,9 @@ func (m *Member) mayRead(r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return ok && m.cfg.Swarm.CheckHTTPToken(strings.TrimSpace(token))
 }
+
+// maxBodies bounds the bodies that are served over HTTP at once.
+const maxBodies = 64
 
 // stallTime is how long a reader of HTTP may take nothing.
 const stallTime = 30 * time.Second

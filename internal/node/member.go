@@ -54,6 +54,7 @@ type Member struct {
 	classic  *Node
 	library  *store.Library
 	port     atomic.Uint32
+	bodies   atomic.Int64  // served over HTTP at this moment
 	local    atomic.Bool   // the server is reached over loopback
 	entered  chan struct{} // closed when the server has let us in
 	enterOne sync.Once

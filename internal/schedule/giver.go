@@ -78,6 +78,7 @@ type Giver struct {
 	who      map[int]*who // by identity: as many as there are members
 	turn     int64
 	next     uint64        // number of the next credit
+	beside   int           // transfers under way that it does not decide about
 	taken    float64       // the part of credits that are used, of late
 	soonest  time.Duration // no credit expires, and no landing is due, before
 
@@ -574,6 +575,7 @@ func (g *Giver) promised() (count, rest, ahead, far float64) {
 			size = max(size, float64(p.size))
 		}
 	}
+	count += float64(g.beside)
 	ahead = max(1, g.uplink*min(rtt+aheadTime, maxAhead).Seconds())
 	return count, rest, ahead, math.Floor(ahead / size)
 }
@@ -624,6 +626,9 @@ func (g *Giver) name(v *given, n int) int64 {
 	}
 	return -1
 }
+
+// Beside says how many transfers are under way that the giver does not decide about. Each counts as a promise.
+func (g *Giver) Beside(n int) { g.beside = n }
 
 // Busy says whether anybody was promised or wants anything.
 func (g *Giver) Busy() bool {

@@ -201,6 +201,15 @@ func TestWhoHasEnoughForNowIsAskedOnlyWhenThereIsNobodyElse(t *testing.T) {
 	d.gives(1, 1)
 }
 
+func TestOtherTransfersCountAsPromises(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1, 2, 3, 4, 5)
+	d.g.Beside(3)
+	d.wants(0, 1, 2, 3, 4, 5)
+	d.gives(0, 1)
+	d.g.Beside(0)
+	d.gives(2, 3, 4)
+}
+
 func TestASourceNamesEachPieceOnceBeforeAnyTwice(t *testing.T) {
 	d := newDesk(t, true, 50, 0, 1, 2)
 	d.wants(0, 1, 2)
