@@ -204,6 +204,53 @@ func TestOverwriteFetchesOnlyWhatDiffers(t *testing.T) {
 	}
 }
 
+// What crosses the network is what differs, and hardly more: an interface counts it.
+func TestOnlyWhatDiffersCrossesTheWire(t *testing.T) {
+	t.Parallel()
+	requireSpaces(t, syscall.CLONE_NEWNET, "ip", "nsenter")
+	const size, piece = 40 << 20, 64 << 10
+	machines := network(t, 2)
+	a, b := newHost(t, machines[0].within()), newHost(t, machines[1].within())
+	path, want := a.file("f.img", size)
+	p := a.shoal("share", path)
+	link := p.await("link", is("link")).Link
+	older, changed := change(want, piece)
+	if err := os.WriteFile(b.path("f.img"), older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := b.shoal("join", link).exit(); code != 0 {
+		t.Fatal(code)
+	}
+	before := machines[1].received()
+	if code := b.shoal("get", "f.img", "-o", b.dir, "--once", "--overwrite").exit(); code != 0 {
+		t.Fatal(code)
+	}
+	sameContent(t, b.path("f.img"), path)
+	// Headers, the manifest of 20 KiB and what the swarm's server says come on top.
+	if got, most := machines[1].received()-before, changed+changed/10+100<<10; got < changed || got > most {
+		t.Errorf("%d bytes came over the wire, %d differ", got, changed)
+	}
+}
+
+// received returns the bytes that have come to a machine's interface.
+func (m machine) received() int64 {
+	m.t.Helper()
+	p := command{path: "cat", args: []string{fmt.Sprintf("/proc/%d/net/dev", m.pid)}, within: m.within()}.start(m.t)
+	p.exit()
+	out, _ := p.printed()
+	for line := range strings.Lines(out) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "eth0:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	m.t.Fatalf("no eth0 in %s", out)
+	return 0
+}
+
 func onlyFile(t *testing.T, dir, name string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
