@@ -24,8 +24,9 @@ const (
 	Version = 1
 	// helloTimeout bounds the time until a session is in use.
 	helloTimeout = 10 * time.Second
-	// pingEvery is how often a ping goes out.
+	// pingEvery is how often a ping goes out; busyPing, while pieces move: how long an answer takes changes with what waits before it.
 	pingEvery = 5 * time.Second
+	busyPing  = 500 * time.Millisecond
 	// deadAfter is how long nothing may come, while we are reading, and nothing may leave, while we are writing.
 	deadAfter = 15 * time.Second
 	// maxOutbox bounds the control messages that wait to be written, in bytes. Who reads too slowly is dropped.
@@ -173,7 +174,7 @@ func (s *Session) Ready() <-chan struct{} { return s.ready }
 // Dialled says whether this side made the connection.
 func (s *Session) Dialled() bool { return s.cfg.Dialled }
 
-// RTT returns the time between the last ping and its pong.
+// RTT returns the time between a ping and its pong, the mean of the last few.
 func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
 
 // Acked returns how many bytes have arrived at the other side, 0 where that is not known.
@@ -464,7 +465,11 @@ func (s *Session) take(m wire.Message) error {
 	case *wire.Pong:
 		s.mu.Lock()
 		if m.Number == s.pinged && !s.pingedAt.IsZero() {
-			s.rtt.Store(int64(time.Since(s.pingedAt)))
+			took := int64(time.Since(s.pingedAt))
+			if mean := s.rtt.Load(); mean > 0 {
+				took = mean + (took-mean)/4
+			}
+			s.rtt.Store(took)
 			s.pingedAt = time.Time{}
 		}
 		s.mu.Unlock()

@@ -62,15 +62,13 @@ func (s *Session) write(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-s.wake:
 			case <-ping.C:
-				ping.Reset(pingEvery)
-				s.ping()
+				ping.Reset(s.ping())
 			}
 			continue
 		}
 		select {
 		case <-ping.C:
-			ping.Reset(pingEvery)
-			s.ping()
+			ping.Reset(s.ping())
 		default:
 		}
 		if cancelled {
@@ -190,12 +188,19 @@ func (s *Session) finish(v *Serving, reason wire.Reason) {
 	v.done(reason)
 }
 
-func (s *Session) ping() {
+// ping sends a ping, unless the last one is on its way still, and returns when the next one is due.
+func (s *Session) ping() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pinged++
-	s.pingedAt = time.Now()
-	s.send(&wire.Ping{Number: s.pinged})
+	if s.pingedAt.IsZero() || time.Since(s.pingedAt) >= pingEvery {
+		s.pinged++
+		s.pingedAt = time.Now()
+		s.send(&wire.Ping{Number: s.pinged})
+	}
+	if len(s.served)+len(s.asked) > 0 {
+		return busyPing
+	}
+	return pingEvery
 }
 
 // allow gives the next write its time: less once the session ends, also when that is just now.

@@ -21,6 +21,8 @@ const (
 	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
 	takenMean  = 16
 	leastTaken = 0.25
+	// rttMean is over how many answers a round trip is a mean.
+	rttMean = 8
 	// sampleSpan is the shortest span over which rates are measured.
 	sampleSpan = 40 * time.Millisecond
 	// meanTime is over about how long a leecher's rate is a mean.
@@ -136,6 +138,7 @@ type leecher struct {
 // promise is a credit that is out, or a transfer under way.
 type promise struct {
 	Grant
+	at     time.Duration // when it was given
 	active bool
 	taken  uint32 // the piece of the transfer
 	size   int64  // bytes of a piece
@@ -230,9 +233,9 @@ func (g *Giver) RemovePeer(_ time.Duration, n int) {
 	}
 }
 
-// SetRTT says how far a neighbour is.
+// SetRTT says how far a neighbour is that has answered nothing yet.
 func (g *Giver) SetRTT(n int, rtt time.Duration) {
-	if l := g.peer(n); l != nil {
+	if l := g.peer(n); l != nil && l.rtt == 0 {
 		l.rtt = rtt
 	}
 }
@@ -330,6 +333,14 @@ func (v *given) requeue(piece uint32) {
 	}
 }
 
+// answered takes in how long an answer to a credit took: what a round trip is, with all that waits before and behind it.
+func (l *leecher) answered(took time.Duration) {
+	if l.rtt == 0 {
+		l.rtt = took
+	}
+	l.rtt += (took - l.rtt) / rttMean
+}
+
 // Pass says that a neighbour has no use for a credit: none at all, or with busy, not now. It says want again when that changes.
 func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) {
 	l := g.peer(n)
@@ -339,6 +350,7 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) {
 	c := -1
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
+		l.answered(now - p.at)
 		g.taken += (leastTaken - g.taken) / takenMean
 		g.settle(l, p, false, now)
 		c = p.Content
@@ -372,6 +384,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 		return Unknown
 	}
 	l.streak = 0
+	l.answered(now - p.at)
 	if v := g.content(p.Content); v != nil && v.source {
 		if p.Piece >= 0 && p.Piece != int64(piece) {
 			v.free(uint32(p.Piece))
@@ -546,7 +559,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 	v := g.contents[c]
 	expiry := min(max(minExpiry, 4*l.rtt), maxExpiry)
 	p := &promise{
-		Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Insist: insist, Expires: now + expiry}, size: v.piece,
+		at: now, Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Insist: insist, Expires: now + expiry}, size: v.piece,
 	}
 	g.soonest = min(g.soonest, p.Expires)
 	g.next++

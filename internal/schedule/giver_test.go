@@ -133,11 +133,12 @@ func TestALeecherThatTakesMoreInARoundTripHasMorePromises(t *testing.T) {
 	d.g.contents[0].piece = 64 << 10
 	d.g.SetRTT(0, 200*time.Millisecond)
 	d.wants(0)
-	for range 5 { // a far and fast one: as much moves in each step as is promised
+	for range 8 { // a far and fast one: as much moves in each step as is promised
 		gs := d.g.Plan(d.now)
 		for _, g := range gs {
 			d.gets(g, 1, OK)
 		}
+		d.g.peers[0].rtt = 200 * time.Millisecond // as if it had taken so long
 		n := int64(len(d.g.peers[0].promises))
 		d.now += 50 * time.Millisecond
 		for _, p := range slices.Clone(d.g.peers[0].promises) {
