@@ -570,27 +570,32 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 }
 
 // promised returns how much is promised to leechers that take what they are sent, how much the uplink carries while they answer, and how
-// many pieces that is.
+// many pieces that is. Where it is some, credits that are out count with the part of them that was used of late: to be passed takes time.
 func (g *Giver) promised() (count, rest, ahead, far float64) {
 	rtt, size := time.Duration(0), 1.0
+	credits := 0.0
 	for _, l := range g.peers {
 		if l == nil || l.slow {
 			continue
 		}
 		for _, p := range l.promises {
-			part := 1.0
-			if !p.active && !p.Insist {
-				part = g.taken // it may be passed
+			count++
+			if p.active || p.Insist {
+				rest += float64(p.size - p.sent)
+			} else {
+				rest += g.taken * float64(p.size)
+				credits++
 			}
-			count += part
-			rest += part * float64(p.size-p.sent)
 			rtt = max(rtt, l.rtt)
 			size = max(size, float64(p.size))
 		}
 	}
 	count += float64(g.beside)
 	ahead = max(1, g.uplink*min(rtt+aheadTime, maxAhead).Seconds())
-	return count, rest, ahead, math.Floor(ahead / size)
+	if far = math.Floor(ahead / size); far > 0 {
+		count -= credits * (1 - g.taken)
+	}
+	return count, rest, ahead, far
 }
 
 // room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.
