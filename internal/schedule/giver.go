@@ -14,6 +14,8 @@ const (
 	freshPromises = 6
 	// perLeecher is how many of those one leecher may have, unless it takes more in a round trip.
 	perLeecher = 2
+	// maxPromises bounds those of one leecher, however much it takes: a session serves no more at once.
+	maxPromises = 512
 	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
 	aheadTime = 20 * time.Millisecond
 	// maxAhead bounds what is promised ahead of a far neighbour's answers, as time of the uplink.
@@ -602,6 +604,9 @@ func (g *Giver) promised() (count, rest, ahead, far float64) {
 func (l *leecher) room() bool {
 	if l.streak > 0 {
 		return len(l.promises) == 0
+	}
+	if len(l.promises) >= maxPromises {
+		return false
 	}
 	rest := int64(0)
 	for _, p := range l.promises {

@@ -153,6 +153,16 @@ func TestALeecherThatTakesMoreInARoundTripHasMorePromises(t *testing.T) {
 	}
 }
 
+func TestALeecherIsNotPromisedMoreThanASessionServes(t *testing.T) {
+	d := newDesk(t, false, 100, 0)
+	d.g.SetRTT(0, time.Second)
+	d.wants(0)
+	d.g.peers[0].best, d.g.uplink = 1e9, 1e9
+	if n := len(d.g.Plan(d.now)); n != maxPromises {
+		t.Fatalf("%d promises to one who takes much in a round trip", n)
+	}
+}
+
 func TestASlowLeecherHoldsNobodyUp(t *testing.T) {
 	d := newDesk(t, false, 1000, 0, 1, 2, 3, 4, 5, 6)
 	d.wants(0, 1, 2, 3, 4)

@@ -18,8 +18,11 @@ const (
 	spare = 64
 	// idleTime is how long a request may bring nothing and still counts as moving.
 	idleTime = 500 * time.Millisecond
-	// minInFlight is how many pieces may be in flight however slow the downlink is.
+	// minInFlight is how many pieces may be in flight however slow the downlink is, and from one neighbour however slow it is.
 	minInFlight = 16
+	// fillTime is how long a piece counts whole as what fills the downlink, and how much of its rate it counts with after that.
+	fillTime  = time.Second
+	fillShare = 250 * time.Millisecond
 	// endgameGain is how many times sooner a second copy must be expected to be worth it.
 	endgameGain = 2
 	// minGain is how much must be gained by a second copy.
@@ -74,14 +77,16 @@ type Taker struct {
 type giverOf struct {
 	all     bool
 	has     pieceSet
-	useful  uint32 // pieces that it has and we lack
-	told    Want   // how much it was told last that it is wanted
-	turn    uint64 // when that was
-	passed  bool   // it was told that there is no use for it: it is wanted again when there is
-	looked  time.Duration
+	useful  uint32        // pieces that it has and we lack
+	told    Want          // how much it was told last that it is wanted
+	turn    uint64        // when that was
+	passed  bool          // it was told that there is no use for it: it is wanted again when there is
+	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
 	paused  time.Duration // until when it is not asked, since it stalled
 	flights int
+	asked   int64 // bytes asked of it and not received
+	rate    meter
 	speed   float64 // bytes per second at which pieces came, in the mean; 0: none has
 }
 
@@ -203,6 +208,7 @@ func (t *Taker) forget(f *flight) {
 	t.inFlight -= t.cfg.PieceLen(f.piece) - f.got
 	if g := t.peer(f.peer); g != nil {
 		g.flights--
+		g.asked -= t.cfg.PieceLen(f.piece) - f.got
 	}
 }
 
@@ -242,7 +248,12 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 	if g == nil || t.left == 0 || now < g.paused {
 		return Answer{}
 	}
-	if t.full(now) || !insist && named < 0 && t.hungry(now) <= 0 {
+	switch {
+	case t.full(now) || t.crowded(now, g): // not later: who insists would be passed again and again
+		return t.pass(now, n, aheadTime)
+	case !insist && named < 0 && t.hungry(now) <= 0 && g.told == WantNot: // what was said last crosses the credit, and holds
+		return Answer{}
+	case !insist && named < 0 && t.hungry(now) <= 0:
 		t.tell(n, WantLater)
 		return Answer{Busy: true}
 	}
@@ -255,8 +266,14 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 	if p, ok := t.endgame(now, g, n); ok {
 		return t.get(now, n, p, true)
 	}
+	return t.pass(now, n, rewantTime)
+}
+
+// pass says that there is no use for a neighbour, until it is looked at again.
+func (t *Taker) pass(now time.Duration, n int, wait time.Duration) Answer {
 	t.tell(n, WantNot)
-	g.passed, g.looked = true, now
+	g := t.peers[n]
+	g.passed, g.look = true, now+wait
 	return Answer{}
 }
 
@@ -265,6 +282,7 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 	t.flights = append(t.flights, &flight{peer: n, piece: piece, began: now, last: now})
 	t.inFlight += t.cfg.PieceLen(piece)
 	t.peers[n].flights++
+	t.peers[n].asked += t.cfg.PieceLen(piece)
 	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
 }
 
@@ -289,13 +307,30 @@ func (t *Taker) SetRTT(n int, rtt time.Duration) {
 	}
 }
 
-// full says whether more is in flight than the downlink carries in a second.
+// full says whether more is coming than the downlink carries in a second, or more is in flight than may be. What comes slowly, for
+// longer than fillTime already, fills nothing: those who send it would keep out those who are fast.
 func (t *Taker) full(now time.Duration) bool {
-	limit := max(minInFlight*t.cfg.PieceLen(0), int64(t.rate.perSecond(now)))
-	if t.cfg.MaxInFlight > 0 {
-		limit = min(limit, max(t.cfg.MaxInFlight, 2*t.cfg.PieceLen(0)))
+	if t.cfg.MaxInFlight > 0 && t.inFlight >= max(t.cfg.MaxInFlight, 2*t.cfg.PieceLen(0)) {
+		return true
 	}
-	return t.inFlight >= limit
+	limit := max(minInFlight*t.cfg.PieceLen(0), int64(t.rate.perSecond(now)))
+	if t.inFlight < limit {
+		return false
+	}
+	coming := int64(0)
+	for _, f := range t.flights {
+		rest := t.cfg.PieceLen(f.piece) - f.got
+		if age := now - f.began; age >= fillTime {
+			rest = min(rest, int64(float64(f.got)*float64(fillShare)/float64(age)))
+		}
+		coming += rest
+	}
+	return coming >= limit
+}
+
+// crowded says whether more is asked of a neighbour than it sends in a second: it is not to take everything and send nothing.
+func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
+	return g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
 }
 
 // pick returns the rarest piece that a neighbour has, of those that are missing and not in flight.
@@ -413,6 +448,8 @@ func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 			f.got += bytes
 			f.last = now
 			t.inFlight -= bytes
+			t.peers[n].asked -= bytes
+			t.peers[n].rate.add(now, bytes)
 		}
 	}
 }
@@ -516,10 +553,10 @@ func (t *Taker) tell(n int, want Want) WantChange {
 
 // look looks again at a neighbour for which there was no use.
 func (t *Taker) look(now time.Duration, n int, g *giverOf) {
-	if !g.passed || now-g.looked < rewantTime || t.full(now) {
+	if !g.passed || now < g.look || t.full(now) || t.crowded(now, g) {
 		return
 	}
-	g.looked = now
+	g.look = now + rewantTime
 	if _, ok := t.pick(g); ok {
 		g.passed = false
 	} else if _, ok := t.endgame(now, g, n); ok {

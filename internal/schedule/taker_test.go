@@ -133,6 +133,7 @@ func TestPiecesThatDoNotMoveDoNotCount(t *testing.T) {
 	for n := range enough + 1 {
 		c.k.HasAll(c.now, n)
 	}
+	c.k.Wants(c.now)
 	for n := range enough {
 		c.gets(n, all(100)...)
 	}
@@ -144,6 +145,7 @@ func TestPiecesThatDoNotMoveDoNotCount(t *testing.T) {
 func TestAFastDownlinkWantsMoreAtOnce(t *testing.T) {
 	c := newChair(t, 100, 1, nil)
 	c.k.HasAll(c.now, 0)
+	c.k.Wants(c.now)
 	c.k.SetRTT(0, 480*time.Millisecond)
 	c.gets(0, all(100)...)
 	c.k.rate.add(c.now, 2000) // two thousand bytes a second: ten pieces in a round trip and a little
@@ -159,8 +161,83 @@ func TestMoreThanComesInASecondIsNotAskedFor(t *testing.T) {
 	for range 3 {
 		c.gets(0, all(100)...)
 	}
-	if a := c.k.Credit(c.now, 0, 50, true); a.Get || !a.Busy {
+	if a := c.k.Credit(c.now, 0, 50, true); a.Get || a.Busy {
 		t.Fatalf("beyond its memory a taker answers %+v", a)
+	}
+	c.wants() // else who insists would be passed again and again
+	c.now += 2 * aheadTime
+	c.wants()
+	c.k.Verified(c.now, c.k.flights[0].piece)
+	c.wants(WantChange{0, WantNow})
+}
+
+// Who said that it wants nothing says so still when a credit crosses that: a giver takes a pass for later from those alone who want.
+func TestWhoDoesNotWantDoesNotPassForLater(t *testing.T) {
+	c := newChair(t, 100, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.has(1, 7)
+	c.k.Wants(c.now)
+	c.k.Verified(c.now, 7)
+	c.wants(WantChange{1, WantNot})
+	for range enough {
+		c.gets(0, all(100)...)
+	}
+	c.passes(1, false)
+	c.has(1, 8)
+	if p := c.k.pickable.pos[8]; p < 0 {
+		t.Skip("it is on its way")
+	}
+	c.wants(WantChange{1, WantLater})
+}
+
+func TestThoseWhoAreSlowDoNotKeepOutWhoIsFast(t *testing.T) {
+	c := newChair(t, 100, 10, nil)
+	for n := range 10 {
+		c.k.HasAll(c.now, n)
+	}
+	c.k.Wants(c.now)
+	var slow []uint32
+	for i := range minInFlight {
+		a := c.k.Credit(c.now, 1+i%8, -1, true)
+		if !a.Get {
+			t.Fatalf("%+v", a)
+		}
+		slow = append(slow, a.Piece)
+	}
+	for range 5 {
+		c.now += fillTime / 4
+		for i, p := range slow {
+			c.k.Received(c.now, 1+i%8, p, 1)
+		}
+		c.k.Wants(c.now)
+	}
+	if a := c.k.Credit(c.now, 0, -1, true); !a.Get {
+		t.Fatalf("one who is fast and insists is answered %+v", a)
+	}
+}
+
+func TestOneNeighbourMayNotTakeAllAndSendNothing(t *testing.T) {
+	c := newChair(t, 100, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	c.k.Wants(c.now)
+	for range 20 {
+		c.now += fillTime / 5
+		for range 10 {
+			if a := c.k.Credit(c.now, 0, -1, true); a.Get {
+				c.k.Received(c.now, 0, a.Piece, 1)
+			}
+		}
+		for _, f := range c.k.flights {
+			c.k.Received(c.now, 0, f.piece, 1)
+		}
+		c.k.Wants(c.now)
+	}
+	if n := c.k.peers[0].asked; n > (minInFlight+1)*100 {
+		t.Fatalf("%d bytes are asked of one who hardly sends", n)
+	}
+	if a := c.k.Credit(c.now, 1, -1, true); !a.Get {
+		t.Fatalf("the other is answered %+v", a)
 	}
 }
 
@@ -349,7 +426,7 @@ func recount(t *rapid.T, k *Taker) {
 		if g == nil {
 			continue
 		}
-		useful, own := uint32(0), 0
+		useful, own, asked := uint32(0), 0, int64(0)
 		for p := range k.cfg.Pieces {
 			if k.missing.has(p) && g.hasPiece(p) {
 				useful++
@@ -358,7 +435,11 @@ func recount(t *rapid.T, k *Taker) {
 		for _, f := range k.flights {
 			if f.peer == n {
 				own++
+				asked += 100 - f.got
 			}
+		}
+		if asked != g.asked {
+			t.Fatalf("neighbour %d: %d bytes asked, counted %d", n, asked, g.asked)
 		}
 		if useful != g.useful || own != g.flights {
 			t.Fatalf("neighbour %d: %d useful, %d under way, counted %d, %d", n, useful, own, g.useful, g.flights)
