@@ -15,8 +15,8 @@ type pace struct {
 	bytes  int           // that were measured
 	busy   time.Duration // how long they took
 	last   time.Time     // when the last frame had gone; zero: the connection was idle
-	held   int           // the least that the kernel held unsent since it holds too much; 0: it does not
-	since  time.Time     // when that was
+	since  time.Time     // since when the kernel holds too much, and nothing has arrived; zero: it does not
+	acked  int64         // what had arrived then
 }
 
 func newPace(below Below) *pace {
@@ -38,7 +38,7 @@ func (p *pace) set(share int) {
 }
 
 // idle says that there is nothing to send.
-func (p *pace) idle() { p.skip, p.last = p.frame+p.unsent, time.Time{} }
+func (p *pace) idle() { p.skip, p.last, p.since = p.frame+p.unsent, time.Time{}, time.Time{} }
 
 // sent says that a frame has gone.
 func (p *pace) sent(now time.Time, bytes int) {
@@ -57,14 +57,15 @@ func (p *pace) sent(now time.Time, bytes int) {
 }
 
 // wait returns how long to wait before the next frame, when the kernel holds so many bytes unsent: it takes whole segments of 64 KiB
-// whatever it was told. On a fast connection that is little, and it may hold that back itself. Stuck says that nothing has gone for too long.
-func (p *pace) wait(now time.Time, unsent int) (wait time.Duration, stuck bool) {
+// whatever it was told. On a fast connection that is little, and it may hold that back itself. Stuck says that nothing has arrived for too
+// long; what is unsent does not say so, as control messages go on adding to it.
+func (p *pace) wait(now time.Time, unsent int, acked func() int64) (wait time.Duration, stuck bool) {
 	if p.unsent >= maxUnsent || unsent <= p.unsent {
-		p.held = 0
+		p.since = time.Time{}
 		return 0, false
 	}
-	if p.held == 0 || unsent < p.held {
-		p.held, p.since = unsent, now
+	if n := acked(); p.since.IsZero() || n != p.acked {
+		p.since, p.acked = now, n
 	}
 	wait = time.Duration(unsent-p.unsent/2) * frameTime / time.Duration(p.unsent)
 	return min(max(wait, minWait), frameTime), now.Sub(p.since) > deadAfter

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,8 @@ const (
 	deadAfter = 15 * time.Second
 	// maxOutbox bounds the control messages that wait to be written, in bytes. Who reads too slowly is dropped.
 	maxOutbox = 4 << 20
-	// maxServings bounds the requests of the other side that are served at once.
-	maxServings = 64
+	// maxServings bounds the requests of the other side that are served at once: as many as the schedule promises.
+	maxServings = 512
 	// floodRate and floodBurst bound the control frames that are taken per second, and at once.
 	floodRate  = 20000
 	floodBurst = 60000
@@ -493,6 +494,11 @@ func (s *Session) take(m wire.Message) error {
 		s.mu.Lock()
 		if _, open := s.gets[m.Request]; open { // it may be that its serving has not begun
 			s.gets[m.Request] = true
+			if i := slices.IndexFunc(s.served, func(v *Serving) bool { return v.Request == m.Request }); i > 0 { // it has its end now
+				v := s.served[i]
+				copy(s.served[1:], s.served[:i])
+				s.served[0] = v
+			}
 		}
 		s.mu.Unlock()
 		s.kick()
@@ -581,7 +587,11 @@ func (s *Session) Serve(v Serving) bool {
 		s.end(v.Request, wire.ReasonLimit)
 		return false
 	}
-	s.served = append(s.served, &v)
+	if s.gets[v.Request] { // it is cancelled already
+		s.served = slices.Insert(s.served, 0, &v)
+	} else {
+		s.served = append(s.served, &v)
+	}
 	s.kick()
 	return true
 }

@@ -14,7 +14,11 @@ func limitUnsent(conn net.Conn, bytes int) {
 
 // unsent returns how many bytes the kernel has taken and not sent.
 func unsent(conn net.Conn) (bytes int) {
-	control(conn, func(fd int) { bytes, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQNSD) })
+	control(conn, func(fd int) {
+		if n, err := unix.IoctlGetUint32(fd, unix.SIOCOUTQNSD); err == nil { // an int of C
+			bytes = int(n)
+		}
+	})
 	return bytes
 }
 

@@ -78,7 +78,7 @@ func (s *Session) write(ctx context.Context) error {
 		if frame == nil {
 			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
 		}
-		if wait, err := s.hold(pace, unflushed); err != nil {
+		if wait, err := s.hold(ctx, pace, unflushed); err != nil {
 			return err
 		} else if wait > 0 {
 			unflushed = 0
@@ -106,16 +106,16 @@ func (s *Session) write(ctx context.Context) error {
 
 // hold returns how long to wait before the next frame, 0 if it may go; what was written before has left then. Who takes nothing for too
 // long is given up.
-func (s *Session) hold(p *pace, unflushed int) (time.Duration, error) {
+func (s *Session) hold(ctx context.Context, p *pace, unflushed int) (time.Duration, error) {
 	if s.cfg.Below == nil {
 		return 0, nil
 	}
-	wait, stuck := p.wait(time.Now(), s.cfg.Below.Unsent())
+	wait, stuck := p.wait(time.Now(), s.cfg.Below.Unsent(), s.cfg.Below.Acked)
 	switch {
 	case stuck:
 		return 0, ErrOutbox
 	case wait > 0 && unflushed > 0:
-		return wait, slow(s.cfg.Flush())
+		return wait, s.flush(ctx)
 	}
 	return wait, nil
 }
