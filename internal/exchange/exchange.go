@@ -21,6 +21,8 @@ const (
 	tick = 50 * time.Millisecond
 	// quietTick is how often that is while nothing moves.
 	quietTick = time.Second
+	// rateMean is over about how long the rate that is shown is a mean.
+	rateMean = 2 * time.Second
 	// newsEvery is the longest that a have waits for others to go with it.
 	newsEvery = 20 * time.Millisecond
 	// pauseTime is how long a download whose disk is full waits before it tries again.
@@ -63,8 +65,8 @@ type Exchange struct {
 	cfg    Config
 	inbox  chan event
 	done   chan struct{} // closed when Run has ended
-	sent   atomic.Int64  // bytes of pieces, and what was given beside them
-	gave   atomic.Int64  // the latter alone
+	sent   atomic.Int64  // bytes of pieces that went through sessions
+	gave   atomic.Int64  // bytes that were given beside those
 	beside atomic.Int64  // transfers under way beside those of pieces
 }
 
@@ -77,10 +79,10 @@ func New(cfg Config) *Exchange {
 }
 
 // Sent returns how many bytes of pieces were given.
-func (x *Exchange) Sent() int64 { return x.sent.Load() }
+func (x *Exchange) Sent() int64 { return x.sent.Load() + x.gave.Load() }
 
 // Gave counts bytes that were given otherwise, so that they weigh on the uplink as those of pieces do.
-func (x *Exchange) Gave(bytes int64) { x.sent.Add(bytes); x.gave.Add(bytes) }
+func (x *Exchange) Gave(bytes int64) { x.gave.Add(bytes) }
 
 // Beside says that one more transfer is under way beside those of pieces, until the returned function is called. It counts as a
 // promise: others are promised less meanwhile.

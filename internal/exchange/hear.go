@@ -330,13 +330,13 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 }
 
 func (l *loop) serve(ch *channel, m *wire.Get) {
-	c, x := ch.c, l.x
+	c, n, x := ch.c, ch.conn, l.x
 	g := c.Manifest.Geo
 	given := &giving{credit: m.Credit}
 	ch.conn.giving = append(ch.conn.giving, given)
 	s := peer.Serving{
 		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
-		Progress: func(bytes int64) { x.sent.Add(bytes); given.sent.Add(bytes) },
+		Progress: func(bytes int64) { x.sent.Add(bytes); n.sent.Add(bytes); given.sent.Add(bytes) },
 		Done: func(sent int64, reason wire.Reason) {
 			x.post(func(l *loop) {
 				ch.conn.gave(given)

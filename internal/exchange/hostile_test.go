@@ -125,14 +125,17 @@ type part struct {
 }
 
 // sit brings a guest to the table. We are the dialler: our channels are odd, the guest's even.
-func (b *table) sit() *guest {
+func (b *table) sit() *guest { b.t.Helper(); return b.sitOver(nil) }
+
+// sitOver is sit over a network that can be asked.
+func (b *table) sitOver(below peer.Below) *guest {
 	b.t.Helper()
 	b.seat++
 	ours, theirs := pair()
 	g := &guest{t: b.t, conn: theirs, heard: make(chan any, 1<<16), ended: make(chan struct{})}
 	joined := make(chan struct{})
 	g.s = peer.NewSession(peer.SessionConfig{
-		Conn: ours, Flush: func() error { return nil }, Self: wire.PeerID{0}, Other: wire.PeerID{b.seat}, Dialled: true,
+		Conn: ours, Flush: func() error { return nil }, Below: below, Self: wire.PeerID{0}, Other: wire.PeerID{b.seat}, Dialled: true,
 		Hello:  wire.Hello{Version: 1, Instance: 1},
 		Handle: func(s *peer.Session, m wire.Message) error { <-joined; return b.x.Handle(s, m) },
 	})

@@ -26,7 +26,8 @@ type loop struct {
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
 
-	acked       int64         // bytes that have arrived at all neighbours
+	measured    time.Duration // when progress was read last
+	arrived     int64         // bytes that have arrived at all neighbours
 	newsPending bool          // a have waits to be told
 	newsAt      time.Duration // when it is, or when the last ones were
 }
@@ -41,8 +42,10 @@ type conn struct {
 	of       map[*exchanged]*channel
 	opened   int
 	work     work
-	giving   []*giving // what is served of it
-	acked    int64     // bytes that had arrived there at the last look
+	giving   []*giving    // what is served of it
+	sent     atomic.Int64 // bytes of pieces; the session's writer counts, the loop reads
+	counted  int64        // of those, at the last look
+	acked    int64        // bytes that had arrived there at the last look
 }
 
 // giving is a request of the other's that is served.
@@ -371,6 +374,8 @@ func (l *loop) tellWant(ch *channel, w schedule.Want) {
 // measure reads what the readers and writers have counted, and looks at deadlines.
 func (l *loop) measure() {
 	now := l.now()
+	dt := max(now-l.measured, time.Millisecond).Seconds()
+	l.measured = now
 	for _, c := range l.order {
 		if c == nil {
 			continue
@@ -390,7 +395,7 @@ func (l *loop) measure() {
 				l.cancel(c, cancel.Peer, cancel.Piece)
 			}
 		}
-		c.rate += (float64(c.received-c.measured)/tick.Seconds() - c.rate) * tick.Seconds() / 2
+		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received
 		c.publish()
 	}
@@ -409,25 +414,29 @@ func (l *loop) measure() {
 			l.giver.Progress(n.id, g.credit, g.sent.Load())
 		}
 	}
-	l.giver.Sample(now, l.arrived())
+	l.giver.Sample(now, l.total())
 }
 
-// arrived returns how many bytes have arrived at others in all, as far as the network below knows, else how many it has taken.
-func (l *loop) arrived() int64 {
+// total returns how many bytes have arrived at others in all: those that the network below knows to have arrived, where it does, else
+// those that it has taken.
+func (l *loop) total() int64 {
 	for _, n := range l.byID {
 		if n == nil {
 			continue
 		}
-		acked := n.s.Acked()
-		if n.acked > 0 { // what came before the first look was no piece
-			l.acked += acked - n.acked
+		sent := n.sent.Load()
+		switch acked := n.s.Acked(); {
+		case acked == 0 && n.acked == 0:
+			l.arrived += sent - n.counted
+		case n.acked == 0: // what came before the first look was no piece
+			n.acked = acked
+		case acked > n.acked: // a connection that is closed knows nothing any more
+			l.arrived += acked - n.acked
+			n.acked = acked
 		}
-		n.acked = acked
+		n.counted = sent
 	}
-	if l.acked == 0 {
-		return l.x.sent.Load()
-	}
-	return l.acked + l.x.gave.Load()
+	return l.arrived + l.x.gave.Load()
 }
 
 // quiet says whether nothing moves, in either direction, nor should.
