@@ -211,6 +211,9 @@ func TestThoseWhoAreSlowDoNotKeepOutWhoIsFast(t *testing.T) {
 		}
 		c.k.Wants(c.now)
 	}
+	if a := c.k.Credit(c.now, 9, -1, true); !a.Get { // one more of those
+		t.Fatalf("%+v", a)
+	}
 	if a := c.k.Credit(c.now, 0, -1, true); !a.Get {
 		t.Fatalf("one who is fast and insists is answered %+v", a)
 	}
