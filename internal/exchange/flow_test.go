@@ -154,3 +154,22 @@ func TestTheRateThatIsShownFallsWhenNothingMoves(t *testing.T) {
 		}
 	})
 }
+
+// Who passes what it was not given is believed to want as before, here as in the schedule.
+func TestAPassOfNoCreditTakesNoWantBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 4)
+		b.share()
+		g := b.sit()
+		g.asks(b, 2)
+		first := hears[*wire.Credit](g)
+		g.says(&wire.Pass{Channel: 2, Credit: 1 << 40})
+		if g.settle(); !b.x.Wanted(b.m.ID) {
+			t.Error("a pass of a credit that never was takes the want back")
+		}
+		g.says(&wire.Pass{Channel: 2, Credit: first.Number})
+		if g.settle(); b.x.Wanted(b.m.ID) {
+			t.Error("a pass does not take the want back")
+		}
+	})
+}

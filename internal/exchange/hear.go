@@ -45,9 +45,9 @@ func (l *loop) hear(n *conn, m wire.Message) {
 	case *wire.Credit:
 		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
 	case *wire.Pass:
-		l.giver.Pass(l.now(), n.id, m.Credit, m.Later)
+		c := l.giver.Pass(l.now(), n.id, m.Credit, m.Later)
 		l.with(n, m.Channel, func(ch *channel) {
-			if ch.theirWant != schedule.WantNot {
+			if ch.c.number == c && ch.theirWant != schedule.WantNot {
 				ch.theirWant = wanted(m.Later, true)
 			}
 		})

@@ -343,13 +343,14 @@ func (l *leecher) answered(took time.Duration) {
 	l.rtt += (took - l.rtt) / rttMean
 }
 
-// Pass says that a neighbour has no use for a credit: none at all, or with busy, not now. It says want again when that changes.
-func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) {
+// Pass says that a neighbour has no use for a credit: none at all, or with busy, not now. It says want again when that changes. It
+// returns the content of the credit, -1 if there is none: then nothing has changed.
+func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) (c int) {
+	c = -1
 	l := g.peer(n)
 	if l == nil {
-		return
+		return c
 	}
-	c := -1
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
 		l.answered(now - p.at)
@@ -360,13 +361,14 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) {
 		c = l.expired[i].Content
 	}
 	if g.content(c) == nil {
-		return
+		return -1
 	}
 	wanted := slices.Contains(l.wants, c) || slices.Contains(l.later, c)
 	l.wants, l.later = without(l.wants, c), without(l.later, c)
 	if busy && wanted {
 		l.later = append(l.later, c)
 	}
+	return c
 }
 
 // Get says that a neighbour uses a credit. The promise is a transfer then, until [Giver.Ended].
