@@ -33,6 +33,12 @@ const (
 	limitTime = 250 * time.Millisecond
 	// busy is the part of the uplink from which on it counts as busy: then nobody counts as slow.
 	busy = 0.9
+	// minPatience is how long the same promises may stand while somebody goes without, before one more is tried: those who have them may take
+	// so little that the uplink was never seen to be more. It doubles with each that brings nothing, up to maxPatience.
+	minPatience = 2 * time.Second
+	maxPatience = time.Minute
+	// grows is how many times the uplink must be what it was, to have grown.
+	grows = 1.25
 	// A credit expires after minExpiry or four round trips, at most maxExpiry; each expiry in a row doubles a pause.
 	minExpiry = 250 * time.Millisecond
 	maxExpiry = 2 * time.Second
@@ -85,6 +91,9 @@ type Giver struct {
 	beside   int           // transfers under way that it does not decide about
 	taken    float64       // the part of credits that are used, of late
 	soonest  time.Duration // no credit expires, and no landing is due, before
+	changed  time.Duration // when a promise was given or ended last
+	patience time.Duration
+	tries    int // promises that were given since patience had ended
 
 	uplink  float64       // bytes per second, the best of the last windows
 	rate    float64       // bytes per second, of late
@@ -149,7 +158,7 @@ type promise struct {
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
-	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1}
+	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1, patience: minPatience}
 }
 
 // AddContent brings in a content. A source has had all of it from the start: it names pieces that have not left yet.
@@ -297,6 +306,7 @@ func (l *leecher) late(credit uint64) int {
 
 // settle ends a promise: its piece has left, or is free again.
 func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
+	g.changed = max(g.changed, now)
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
 	v := g.content(p.Content)
@@ -446,7 +456,11 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	weight := min(1, dt.Seconds()/meanTime.Seconds())
 	g.rate += weight * (float64(total-g.total)/dt.Seconds() - g.rate)
 	g.peak.look(now, total-g.total)
-	g.uplink = g.peak.perSecond()
+	if best := g.peak.perSecond(); best > grows*g.uplink {
+		g.uplink, g.patience = best, minPatience
+	} else {
+		g.uplink = best
+	}
 	g.at, g.total = now, total
 	sending := 0
 	for _, l := range g.peers {
@@ -540,6 +554,12 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 		if n < 0 && rest < ahead/2 { // the uplink is about to idle
 			n, insist = g.choose(now, true), true
 		}
+		if n < 0 && now-g.changed >= g.patience {
+			if n, insist = g.choose(now, false), false; n >= 0 {
+				g.patience = min(2*g.patience, maxPatience)
+				g.tries++
+			}
+		}
 		if n < 0 {
 			return out
 		}
@@ -566,6 +586,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 		at: now, Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Insist: insist, Expires: now + expiry}, size: v.piece,
 	}
 	g.soonest = min(g.soonest, p.Expires)
+	g.changed = now
 	g.next++
 	l.promises = append(l.promises, p)
 	g.turn++
