@@ -22,7 +22,7 @@ lint: ## formatting, vet, staticcheck, tidy modules, other systems
 fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 	@scripts/fuzz
 
-sim: ## the exchange in simulated swarms; SIM='-n 1000 -neighbours 40' for others
+sim: ## the exchange in simulated swarms; SIM='--leechers 100 --pieces 512 --neighbours 40' for others
 	@CGO_ENABLED=0 go run ./cmd/shoal sim $(SIM)
 
 bench: ## the large measurements; see bench/README.md (and as root, apart: go run ./bench/flash)

@@ -29,8 +29,8 @@ func TestFramesAndWhatTheKernelHoldsFitTheRate(t *testing.T) {
 	}{
 		{"slow as a drip", 100, minFrame, minFrame},
 		{"1 Mbit/s", 125e3, minFrame, minFrame},
-		{"25 Mbit/s", 3125e3, 31250, 31250},
-		{"200 Mbit/s", 25e6, wire.MaxDataBytes, 250e3},
+		{"25 Mbit/s", 3125e3, 62500, 62500},
+		{"80 Mbit/s", 10e6, wire.MaxDataBytes, 200e3},
 		{"10 Gbit/s", 1250e6, wire.MaxDataBytes, maxUnsent},
 		{"no time at all", 0, wire.MaxDataBytes, maxUnsent},
 	} {
@@ -93,7 +93,7 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 		looks []look
 	}{
 		{"little is held", 16 * kib, []look{{0, 0, 0, 0, false}, {0, 16 * kib, 0, 0, false}}},
-		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, 5 * time.Millisecond, false}, {0, 64 * kib, 0, frameTime, false}}},
+		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, frameTime, false}}},
 		{"a fast connection does not wait", maxUnsent, []look{{0, 4 << 20, 0, 0, false}, {time.Hour, 4 << 20, 0, 0, false}}},
 		{"nothing arrives", 0, []look{
 			{0, 64 * kib, 500, frameTime, false}, {deadAfter, 64 * kib, 500, frameTime, false}, {1, 64 * kib, 500, frameTime, true},

@@ -41,9 +41,9 @@ const (
 	smallData = 1 << 10
 	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
 	// message waits for both.
-	frameTime  = 10 * time.Millisecond
-	minFrame   = 4 << 10
-	firstFrame = 8 << 10
+	frameTime  = 20 * time.Millisecond
+	minFrame   = 16 << 10
+	firstFrame = 16 << 10
 	maxUnsent  = 256 << 10
 	minWait    = time.Millisecond
 	// paceTime and paceBytes say over how much that rate is measured.
