@@ -204,6 +204,23 @@ func TestOverwriteFetchesOnlyWhatDiffers(t *testing.T) {
 	}
 }
 
+// A name that somebody else has chosen makes no hidden file, unless the user says so.
+func TestANameFromElsewhereMakesNoHiddenFile(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t, nil), newHost(t, nil)
+	path, _ := a.file("f.img", 1000)
+	_, link := a.share(path, "--name", ".profile")
+	b.get(link).fails(2, "E-USAGE")
+	if _, err := os.Lstat(b.path(".profile")); err == nil {
+		t.Fatal("the hidden file was made")
+	}
+	if code := b.shoal("get", link, "-o", b.path("f.img"), "--once", "--listen", "127.0.0.1:0").exit(); code != 0 {
+		t.Fatal(code)
+	}
+	sameContent(t, b.path("f.img"), path)
+	b.get(".profile").succeeds() // it was typed
+}
+
 // What crosses the network is what differs, and hardly more: an interface counts it.
 func TestOnlyWhatDiffersCrossesTheWire(t *testing.T) {
 	t.Parallel()

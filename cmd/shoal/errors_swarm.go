@@ -59,7 +59,13 @@ func explainVerified(err error) *failure {
 	var missing *node.NoContentError
 	var several *node.AmbiguousError
 	var corrupt *node.CorruptError
+	var hidden *node.HiddenNameError
 	switch {
+	case errors.As(err, &hidden):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: "the file is called " + quote(hidden.Name) + ", which would be hidden, or be read by some program",
+			Cause: "its name was chosen by who shares it", Next: "say where it is to go: the same command with  -o ./" + shellQuote(strings.TrimLeft(hidden.Name, ".")),
+		}
 	case errors.As(err, &missing):
 		return &failure{
 			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody in this swarm shares " + quote(missing.What),

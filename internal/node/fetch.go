@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,11 @@ type AmbiguousError struct {
 func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%q means %d different contents", e.What, len(e.Entries))
 }
+
+// HiddenNameError is a name that somebody else has chosen and that begins with a dot: such a file would not be seen, and may steer a program.
+type HiddenNameError struct{ Name string }
+
+func (e *HiddenNameError) Error() string { return fmt.Sprintf("the file is called %q", e.Name) }
 
 // NoContentError is a name or id that nobody in the swarm has.
 type NoContentError struct{ What string }
@@ -152,7 +158,9 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		return nil, err
 	}
 	if f.req.Target == "" {
-		f.req.Target = f.entry.Name
+		if f.req.Target = f.entry.Name; f.req.ID.Bits > 0 && strings.HasPrefix(f.entry.Name, ".") {
+			return nil, &HiddenNameError{f.entry.Name}
+		}
 	}
 	if err := checkTarget(f.req.Dir, f.req.Target); err != nil {
 		return nil, err

@@ -53,10 +53,17 @@ func CheckName(name string) error {
 		why = "it means a folder"
 	case strings.ContainsFunc(name, unicode.IsControl):
 		why = "it contains a control character"
+	case strings.ContainsFunc(name, turns):
+		why = "it contains a character that turns the direction of a text"
 	default:
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrName, why)
+}
+
+// turns says whether a character changes the direction in which others are shown: a name with it looks like another one.
+func turns(r rune) bool {
+	return r == 0x061C || r == 0x200E || r == 0x200F || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
 }
 
 // Errors of fields. They say what is wrong, and not where: the caller names the message.

@@ -362,3 +362,19 @@ func FuzzData(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesThatCannotBeOffered(t *testing.T) {
+	for _, name := range []string{
+		"", ".", "..", "a/b", `a\b`, "a\x00", "a\nb", "a\x1b[31m", "\xff", strings.Repeat("a", 256),
+		"gpj.\u202eexe", "a\u2066b", "\u200fa", "\u061ca",
+	} {
+		if err := CheckName(name); err == nil {
+			t.Errorf("%q is taken", name)
+		}
+	}
+	for _, name := range []string{"a", "...", ".profile", "ä ö.img", "日本", "a\u200db", strings.Repeat("a", 255), "-rf", "C:x", "%2e%2e%2f"} {
+		if err := CheckName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
