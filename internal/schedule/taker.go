@@ -70,6 +70,8 @@ type Taker struct {
 	first    uint32
 	turn     uint64
 	rate     meter
+	best     peak
+	came     int64   // bytes since the last tick
 	speed    float64 // bytes per second at which pieces came, in the mean of all neighbours
 }
 
@@ -296,7 +298,8 @@ func (t *Taker) hungry(now time.Duration) int {
 			rtt = max(rtt, t.peers[f.peer].rtt)
 		}
 	}
-	ahead := t.rate.perSecond(now) * (rtt + aheadTime).Seconds()
+	// The best rate, not the present one: who gets little for a while would be content with little.
+	ahead := max(t.rate.perSecond(now), t.best.perSecond()) * (rtt + aheadTime).Seconds()
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - moving
 }
 
@@ -442,6 +445,7 @@ func (t *Taker) learn(now time.Duration, f *flight) {
 // Received says that bytes have come for a request.
 func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 	t.rate.add(now, bytes)
+	t.came += bytes
 	for _, f := range t.flights {
 		if f.peer == n && f.piece == piece {
 			bytes = min(bytes, t.cfg.PieceLen(piece)-f.got)
@@ -566,6 +570,8 @@ func (t *Taker) look(now time.Duration, n int, g *giverOf) {
 
 // Tick returns the requests that bring nothing. They are free for others already.
 func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
+	t.best.look(now, t.came)
+	t.came = 0
 	for _, f := range t.flights {
 		if now-f.last >= stallTime {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
