@@ -17,7 +17,7 @@ const (
 	// maxPromises bounds those of one leecher, however much it takes: a session serves no more at once.
 	maxPromises = 512
 	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
-	aheadTime = 20 * time.Millisecond
+	aheadTime = 40 * time.Millisecond
 	// maxAhead bounds what is promised ahead of a far neighbour's answers, as time of the uplink.
 	maxAhead = time.Second
 	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
