@@ -101,7 +101,6 @@ type channel struct {
 
 	received, sent int64
 	active         int
-	credits        map[uint64]uint32 // promised transfers under way: the piece of each credit
 }
 
 func (l *loop) now() time.Duration { return time.Since(l.start) }
@@ -241,7 +240,7 @@ func (l *loop) open(n *conn, c *exchanged) {
 }
 
 func (l *loop) newChannel(n *conn, c *exchanged, number uint64) *channel {
-	ch := &channel{n: number, conn: n, c: c, credits: make(map[uint64]uint32)}
+	ch := &channel{n: number, conn: n, c: c}
 	n.channels[number], n.of[c] = ch, ch
 	n.opened++
 	c.channels = append(c.channels, ch)
