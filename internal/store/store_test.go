@@ -594,4 +594,10 @@ func BenchmarkHash(b *testing.B) {
 			h.Sum(nil)
 		}
 	})
+	b.Run("library at once", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			blake3.Sum256(data)
+		}
+	})
 }
