@@ -1,7 +1,7 @@
 // Package sim simulates swarms: up to a thousand peers in which the very code of package schedule runs, on links of given rates and
 // delays, from one seed. It is for tests and for one hidden command.
 //
-//   - [Config] says who is there: links, sites, when each comes, goes, lies or stalls, and what it wants.
+//   - [Config] says who is there: links, when each comes, goes, lies or stalls, and what it wants.
 //   - [Run] runs it, and returns a [Result]: when each was done, what the sources sent, what was wasted, and a hash of all that happened.
 //   - [Bound] is the time that no scheme can beat.
 //   - [Scenarios] are those of docs/SCHEDULING.md.

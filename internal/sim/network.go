@@ -9,7 +9,7 @@ import (
 // tolerance is the change of a link's level below which its neighbours are not told: it ends the relaxation.
 const tolerance = 1e-4
 
-// link is a capacity that flows share: a peer's uplink or downlink, or what lies between two sites.
+// link is a capacity that flows share: a peer's uplink or downlink.
 type link struct {
 	rate  float64 // bytes per second
 	flows []*flow

@@ -36,7 +36,6 @@ type peer struct {
 	met      time.Duration // when it looked for neighbours last
 	newsDue  bool
 	newsAt   time.Duration // when news were told last
-	curved   float64       // what the curve has of it
 }
 
 // part is what a peer has of a content.
@@ -171,9 +170,6 @@ func (c *conn) enter() {
 	}
 	p.conns[c.n] = c
 	c.out = &flow{from: p, to: q, links: []*link{p.up, q.down}}
-	if p.cfg.Site != q.cfg.Site && p.w.cfg.SiteRate > 0 {
-		c.out.links = append(c.out.links, p.w.site(p.cfg.Site))
-	}
 	p.giver.AddPeer(c.n, q.id)
 	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
 	for _, t := range p.parts {
@@ -182,14 +178,6 @@ func (c *conn) enter() {
 			t.taker.SetRTT(c.n, 2*p.w.cfg.Delay)
 		}
 	}
-}
-
-// site is the link that leads out of a site.
-func (w *world) site(n int) *link {
-	if w.sites[n] == nil {
-		w.sites[n] = &link{rate: w.cfg.SiteRate, level: math.Inf(1)}
-	}
-	return w.sites[n]
 }
 
 // introduce tells the other end what is here.
@@ -288,7 +276,6 @@ func (c *conn) hear(e *event) {
 	case evGet:
 		c.serve(e)
 	case evPass:
-		p.w.result.Passes++
 		p.giver.Pass(now, c.n, e.credit, e.on)
 	case evArrived:
 		p.arrived(c, t, e.req)
@@ -442,7 +429,6 @@ func (p *peer) act() {
 		return
 	}
 	for _, g := range p.giver.Plan(p.w.now) {
-		p.w.result.Credits++
 		p.w.tell(p.conns[g.Peer], event{kind: evCredit, content: int32(g.Content), credit: g.Credit, piece: g.Piece, on: g.Insist})
 	}
 	for i := range p.parts {

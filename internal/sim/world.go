@@ -26,7 +26,6 @@ type Peer struct {
 	Seeds     []int // contents that it has from the start
 	Wants     []int // contents that it fetches
 	Behaviour Behaviour
-	Site      int
 	// Crash is when it vanishes, Restart when it is back with what it had verified; 0: never.
 	Crash, Restart time.Duration
 	// CrashCopies is how many copies it sends before it vanishes; 0: any number.
@@ -44,7 +43,6 @@ type Config struct {
 	Peers      []Peer
 	Neighbours int           // that a peer has in the mean; 0: everybody
 	Delay      time.Duration // of every message and byte, one way
-	SiteRate   float64       // bytes per second from one site to all others; 0: no bound
 	Limit      time.Duration // the simulation ends then; 0: an hour
 	Sequential bool
 }
@@ -56,13 +54,8 @@ type Result struct {
 	Unfinished int             // honest peers that live and are not complete
 	Sent       []int64         // payload bytes of each peer
 	Wasted     int64           // bytes that came in vain
-	Crossed    int64           // bytes that went from one site to another
-	Passes     int64
-	Credits    int64
-	Curve      []float64 // how much of all uplinks was used, in each span of curveTime
 	Events     uint64
-	Out        time.Duration // when the first peer had sent as many bytes as one copy has
-	Hash       uint64        // of all events
+	Hash       uint64 // of all events
 }
 
 type kind uint8
@@ -122,19 +115,17 @@ func (a *agenda) Pop() any {
 
 // world is a simulation under way.
 type world struct {
-	cfg     Config
-	now     time.Duration
-	agenda  agenda
-	free    []*event
-	seq     uint64
-	rand    *rand.Rand
-	net     network
-	peers   []*peer
-	sites   map[int]*link
-	open    int // honest peers that live, or will come back, and are not complete
-	result  Result
-	trace   uint64
-	curveAt time.Duration
+	cfg    Config
+	now    time.Duration
+	agenda agenda
+	free   []*event
+	seq    uint64
+	rand   *rand.Rand
+	net    network
+	peers  []*peer
+	open   int // honest peers that live, or will come back, and are not complete
+	result Result
+	trace  uint64
 }
 
 func (w *world) at(when time.Duration, e event) {
@@ -175,7 +166,7 @@ func Run(cfg Config) Result {
 	if cfg.Limit == 0 {
 		cfg.Limit = time.Hour
 	}
-	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), sites: make(map[int]*link)}
+	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0))}
 	w.net.w = w
 	w.result.Done = make([]time.Duration, len(cfg.Peers))
 	w.result.Sent = make([]int64, len(cfg.Peers))
@@ -197,7 +188,6 @@ func Run(cfg Config) Result {
 		if w.now = e.when; w.now > cfg.Limit {
 			break
 		}
-		w.curve()
 		w.result.Events++
 		w.note(e)
 		w.happen(e)
@@ -243,12 +233,6 @@ func (w *world) left(f *flow) {
 	w.net.next(f)
 	p := f.from
 	p.sent += r.size
-	if p.cfg.Site != f.to.cfg.Site {
-		w.result.Crossed += r.size
-	}
-	if p.id == 0 && w.result.Out == 0 && p.sent >= int64(w.cfg.Pieces)*w.cfg.PieceSize {
-		w.result.Out = w.now
-	}
 	p.giver.Progress(r.giver.n, r.credit, r.size)
 	p.giver.Ended(w.now, r.giver.n, r.credit, true)
 	r.giver.serving = slices.DeleteFunc(r.giver.serving, func(o *request) bool { return o == r })
@@ -264,22 +248,4 @@ func (w *world) left(f *flow) {
 func (w *world) tell(from *conn, e event) {
 	e.conn = from.other
 	w.at(w.now+w.cfg.Delay, e)
-}
-
-// curveTime is a span of the curve of uplink use.
-const curveTime = 200 * time.Millisecond
-
-// curve adds up what the uplinks move.
-func (w *world) curve() {
-	for w.now >= w.curveAt+curveTime {
-		w.curveAt += curveTime
-		sent, all := 0.0, 0.0
-		for _, p := range w.peers {
-			all += p.cfg.Up * curveTime.Seconds()
-			total := float64(p.total())
-			sent += total - p.curved
-			p.curved = total
-		}
-		w.result.Curve = append(w.result.Curve, sent/all)
-	}
 }
