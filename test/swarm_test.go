@@ -268,6 +268,21 @@ func (m machine) received() int64 {
 	return 0
 }
 
+func TestAFileThatIsThereIsSaidToBeThereFromTheStart(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t, nil), newHost(t, nil)
+	path, _ := a.file("f.img", 3<<20)
+	_, link := a.share(path)
+	b.get(link).succeeds()
+	p := b.get(link)
+	if done := p.succeeds(); !done.Already || done.Fetched != 0 {
+		t.Errorf("again: %+v", done)
+	}
+	if e := p.await("start", is("start")); e.Resumed != 3<<20 {
+		t.Errorf("at the start %d bytes are said to be there", e.Resumed)
+	}
+}
+
 func onlyFile(t *testing.T, dir, name string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

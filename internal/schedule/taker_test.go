@@ -155,6 +155,24 @@ func TestAFastDownlinkWantsMoreAtOnce(t *testing.T) {
 	c.passes(0, true)
 }
 
+// Who gets little for a while goes by its best rate: else it would be content with little for ever.
+func TestALeechersAppetiteIsThatOfItsBestRate(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.SetRTT(0, 460*time.Millisecond)
+	for range 10 {
+		c.k.came += 100 // a thousand bytes a second, for a second
+		c.now += 100 * time.Millisecond
+		c.k.Tick(c.now)
+	}
+	c.now += 3 * time.Second // and then nothing
+	c.k.Wants(c.now)
+	for range enough + 5 {
+		c.gets(0, all(100)...)
+	}
+	c.passes(0, true)
+}
+
 func TestMoreThanComesInASecondIsNotAskedFor(t *testing.T) {
 	c := newChair(t, 100, 1, func(cfg *TakerConfig) { cfg.MaxInFlight = 300 })
 	c.k.HasAll(c.now, 0)
