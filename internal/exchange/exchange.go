@@ -23,8 +23,8 @@ const (
 	quietTick = time.Second
 	// rateMean is over about how long the rate that is shown is a mean.
 	rateMean = 2 * time.Second
-	// newsEvery is the longest that a have waits for others to go with it.
-	newsEvery = 20 * time.Millisecond
+	// ackTime is how long what was sent may take to arrive, as far as it is looked for.
+	ackTime = time.Second
 	// pauseTime is how long a download whose disk is full waits before it tries again.
 	pauseTime = 2 * time.Second
 	// maxChannels bounds the contents that one session exchanges.
@@ -246,10 +246,11 @@ func (x *Exchange) Run(ctx context.Context) error {
 			l.tellNews()
 		}
 		l.act()
-		if wait := l.newsAt - l.now(); l.newsPending && wait > 0 {
-			news.Reset(wait)
-		} else if l.newsPending {
+		if l.newsPending && l.newsAt <= l.now() {
 			l.tellNews()
+		}
+		if l.newsPending {
+			news.Reset(l.newsAt - l.now())
 		}
 		if quiet && !l.quiet() {
 			quiet = false

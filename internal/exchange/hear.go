@@ -37,7 +37,7 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		l.with(n, m.Channel, func(ch *channel) { l.hearReset(ch, m) })
 	case *wire.Want:
 		l.with(n, m.Channel, func(ch *channel) {
-			ch.theirWant = wanted(m.On, m.Later)
+			l.wanted(ch, wanted(m.On, m.Later))
 			if ch.c.Manifest != nil {
 				l.giver.Want(l.now(), n.id, ch.c.number, ch.theirWant)
 			}
@@ -48,7 +48,7 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		c := l.giver.Pass(l.now(), n.id, m.Credit, m.Later)
 		l.with(n, m.Channel, func(ch *channel) {
 			if ch.c.number == c && ch.theirWant != schedule.WantNot {
-				ch.theirWant = wanted(m.Later, true)
+				l.wanted(ch, wanted(m.Later, true))
 			}
 		})
 	default:
@@ -236,8 +236,11 @@ func (l *loop) hearHave(ch *channel, m *wire.Have) {
 			}
 		}
 	})
-	if c.Manifest != nil && ch.theirs.Count() == uint(c.Manifest.Geo.Pieces) && ch.theirs.Count() > before && c.Copied != nil {
-		c.Copied(ch.conn.s.Addr())
+	if c.Manifest != nil && ch.theirs.Count() == uint(c.Manifest.Geo.Pieces) && !ch.full {
+		ch.full = true
+		if c.Copied != nil {
+			c.Copied(ch.conn.s.Addr())
+		}
 	}
 }
 
@@ -261,7 +264,7 @@ func (l *loop) takeHaves(ch *channel) {
 
 func (l *loop) hearReset(ch *channel, m *wire.Reset) {
 	l.again(ch.conn, ch.c.pieces())
-	ch.epoch, ch.all, ch.theirs = m.Epoch, false, nil
+	ch.epoch, ch.all, ch.full, ch.theirs = m.Epoch, false, false, nil
 	if ch.c.taker != nil {
 		ch.c.taker.Reset(l.now(), ch.conn.id)
 	}
@@ -282,10 +285,11 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	answer := c.taker.Credit(l.now(), ch.conn.id, named, m.Insist)
 	if !answer.Get {
 		ch.ourWant = wanted(answer.Busy, true)
-		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number, Later: answer.Busy})
+		l.say(ch, &wire.Pass{Channel: ch.n, Credit: m.Number, Later: answer.Busy})
 		return
 	}
 	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
+	l.flush(ch)
 	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece}, p)
 	c.places[answer.Piece] = append(c.places[answer.Piece], &fetch{p: p, request: request})
 	ch.active++
@@ -431,15 +435,15 @@ func (l *loop) verified(c *exchanged, piece uint32) {
 		}
 	}
 	for _, ch := range c.channels {
-		ch.news = append(ch.news, piece)
-	}
-	if !l.newsPending { // at once if none were told lately, else with those that come until then
-		l.newsPending, l.newsAt = true, max(now, l.newsAt+newsEvery)
+		ch.news.Add(now, piece, ch.eager())
+		l.plan(ch)
 	}
 	if c.taker == nil || c.taker.Missing() > 0 {
 		return
 	}
-	l.tellNews()
+	for _, ch := range c.channels {
+		l.flush(ch)
+	}
 	l.tellWants(c)
 	c.taker = nil
 	c.publish()

@@ -28,8 +28,8 @@ type loop struct {
 
 	measured    time.Duration // when progress was read last
 	arrived     int64         // bytes that have arrived at all neighbours
-	newsPending bool          // a have waits to be told
-	newsAt      time.Duration // when it is, or when the last ones were
+	newsPending bool          // news wait to be told
+	newsAt      time.Duration // when the first are due
 }
 
 // conn is what the loop knows of a session.
@@ -42,10 +42,11 @@ type conn struct {
 	of       map[*exchanged]*channel
 	opened   int
 	work     work
-	giving   []*giving    // what is served of it
-	sent     atomic.Int64 // bytes of pieces; the session's writer counts, the loop reads
-	counted  int64        // of those, at the last look
-	acked    int64        // bytes that had arrived there at the last look
+	giving   []*giving     // what is served of it
+	sent     atomic.Int64  // bytes of pieces; the session's writer counts, the loop reads
+	counted  int64         // of those, at the last look
+	acked    int64         // bytes that had arrived there at the last look
+	moved    time.Duration // when pieces were sent to it last
 }
 
 // giving is a request of the other's that is served.
@@ -93,8 +94,9 @@ type channel struct {
 	size   int64  // that it claims, if it is known
 	info   bool   // it has answered
 	all    bool
+	full   bool           // theirs are all
 	theirs *bitset.BitSet // the pieces that the other has
-	news   []uint32       // pieces that it is to be told of
+	news   schedule.News  // pieces that it is to be told of
 
 	theirWant, ourWant schedule.Want
 	passed             bool // we have passed a credit of it, and hence taken our want back, without the schedule's knowledge
@@ -299,10 +301,10 @@ func (l *loop) snapshot(ch *channel) {
 	if c.download == nil || c.all() {
 		return
 	}
-	ch.news = ch.news[:0]
+	ch.news.Take(l.now())
 	for piece, have := range c.download.Snapshot() {
 		if have {
-			ch.news = append(ch.news, uint32(piece))
+			ch.news.Add(l.now(), uint32(piece), schedule.WantNot)
 		}
 	}
 	l.flush(ch)
@@ -310,24 +312,57 @@ func (l *loop) snapshot(ch *channel) {
 
 // flush tells a neighbour the news that wait for it, in runs.
 func (l *loop) flush(ch *channel) {
-	if len(ch.news) == 0 {
+	news := ch.news.Take(l.now())
+	if len(news) == 0 {
 		return
 	}
-	sortPieces(ch.news)
-	for _, m := range haves(ch.n, ch.c.epoch, ch.news) {
+	sortPieces(news)
+	for _, m := range haves(ch.n, ch.c.epoch, news) {
 		ch.conn.s.Send(m)
 	}
-	ch.news = ch.news[:0]
 }
 
+// say tells a neighbour something about a content, and the news before that.
+func (l *loop) say(ch *channel, m wire.Message) {
+	l.flush(ch)
+	ch.conn.s.Send(m)
+}
+
+// wanted takes in how much a neighbour wants us.
+func (l *loop) wanted(ch *channel, want schedule.Want) {
+	ch.theirWant = want
+	ch.news.Wanted(l.now(), ch.eager())
+	l.plan(ch)
+}
+
+// eager is how much a neighbour wants us as far as news go: who has everything waits for none.
+func (ch *channel) eager() schedule.Want {
+	if ch.all || ch.full {
+		return schedule.WantLater
+	}
+	return ch.theirWant
+}
+
+// plan sees to it that the news for a neighbour are told in time.
+func (l *loop) plan(ch *channel) {
+	if at, ok := ch.news.Due(); ok && (!l.newsPending || at < l.newsAt) {
+		l.newsPending, l.newsAt = true, at
+	}
+}
+
+// tellNews tells the news that are due.
 func (l *loop) tellNews() {
-	l.newsPending, l.newsAt = false, l.now()
+	l.newsPending = false
+	now := l.now()
 	for _, c := range l.order {
 		if c == nil {
 			continue
 		}
 		for _, ch := range c.channels {
-			l.flush(ch)
+			if at, ok := ch.news.Due(); ok && at <= now {
+				l.flush(ch)
+			}
+			l.plan(ch)
 		}
 	}
 }
@@ -346,7 +381,7 @@ func (l *loop) act() {
 			piece := uint32(g.Piece)
 			m.Piece = &piece
 		}
-		n.s.Send(m)
+		l.say(n.of[c], m)
 	}
 	for _, c := range l.order {
 		if c == nil || c.taker == nil {
@@ -367,7 +402,7 @@ func (l *loop) tellWants(c *exchanged) {
 
 func (l *loop) tellWant(ch *channel, w schedule.Want) {
 	ch.ourWant = w
-	ch.conn.s.Send(&wire.Want{Channel: ch.n, On: w != schedule.WantNot, Later: w == schedule.WantLater})
+	l.say(ch, &wire.Want{Channel: ch.n, On: w != schedule.WantNot, Later: w == schedule.WantLater})
 }
 
 // measure reads what the readers and writers have counted, and looks at deadlines.
@@ -424,6 +459,11 @@ func (l *loop) total() int64 {
 			continue
 		}
 		sent := n.sent.Load()
+		if sent != n.counted {
+			n.moved = l.now()
+		} else if l.now()-n.moved > ackTime {
+			continue // all has arrived: it would cost a system call
+		}
 		switch acked := n.s.Acked(); {
 		case acked == 0 && n.acked == 0:
 			l.arrived += sent - n.counted

@@ -21,6 +21,9 @@ type Coalesced struct {
 	r *bufio.Reader
 	w *bufio.Writer // nil: writes pass through, as a handshake needs it
 
+	records records
+	lowest  int // for how many bytes the kernel wakes the reader; 0: it was not told
+
 	writing sync.Mutex // guards w against Close
 }
 
@@ -35,8 +38,11 @@ func (c *Coalesced) Gather() { c.w = bufio.NewWriterSize(c.Conn, gatherSize) }
 // LimitUnsent bounds the bytes that the kernel takes before it can send them.
 func (c *Coalesced) LimitUnsent(bytes int) { limitUnsent(c.Conn, bytes) }
 
-// Unsent returns how many bytes the kernel has taken and not sent, where that is known.
-func (c *Coalesced) Unsent() int { return unsent(c.Conn) }
+// Held returns how many bytes the kernel has taken that have not been acknowledged, where that is known.
+func (c *Coalesced) Held() int { return held(c.Conn) }
+
+// BaseRTT returns the shortest round trip of late, where that is known.
+func (c *Coalesced) BaseRTT() time.Duration { return baseRTT(c.Conn) }
 
 // Acked returns how many bytes the other side has acknowledged in all, where that is known.
 func (c *Coalesced) Acked() int64 { return acked(c.Conn) }
@@ -48,7 +54,21 @@ func (c *Coalesced) Widen() {
 	}
 }
 
-func (c *Coalesced) Read(b []byte) (int, error) { return c.r.Read(b) }
+// Expect says how many bytes of content the reader needs before it can go on: it is woken once for all of them, not for each
+// packet. Only the reader may call it, after the handshake, and reads until it has them.
+func (c *Coalesced) Expect(bytes int) { c.records.expect = bytes }
+
+func (c *Coalesced) Read(b []byte) (int, error) {
+	if c.r.Buffered() == 0 {
+		if n := c.records.await(); n != c.lowest && (n > 1 || c.lowest != 0) {
+			c.lowest = n
+			wakeFor(c.Conn, n)
+		}
+	}
+	n, err := c.r.Read(b)
+	c.records.pass(b[:n])
+	return n, err
+}
 
 func (c *Coalesced) Write(b []byte) (int, error) {
 	if c.w == nil {

@@ -6,17 +6,20 @@ import (
 	"shoal/internal/wire"
 )
 
-// pace fits the size of data frames, and of what the kernel may hold unsent, to the rate at which a connection takes them.
+// pace fits the size of data frames, and of what may be under way, to the rate at which a connection takes them. What is under way beyond what the
+// way itself holds stands in the queues of links: several connections with windows that TCP has opened once overflow them.
 type pace struct {
 	below  Below         // nil: nobody is told
 	frame  int           // bytes of the next data frame
-	unsent int           // what the kernel may hold
+	unsent int           // what the kernel may hold unsent: as much
+	window int           // what it may hold that has not arrived
 	skip   int           // bytes that an idle connection takes at once, which says nothing of its rate
 	bytes  int           // that were measured
 	busy   time.Duration // how long they took
 	last   time.Time     // when the last frame had gone; zero: the connection was idle
 	since  time.Time     // since when the kernel holds too much, and nothing has arrived; zero: it does not
 	acked  int64         // what had arrived then
+	until  time.Time     // when it is worth while to look again
 }
 
 func newPace(below Below) *pace {
@@ -29,16 +32,23 @@ func newPace(below Below) *pace {
 // set takes over how many bytes the connection moves in a frame's time.
 func (p *pace) set(share int) {
 	p.frame = min(max(share, minFrame), wire.MaxDataBytes)
-	if unsent := min(max(share, minFrame), maxUnsent); unsent != p.unsent {
+	unsent := min(max(share, minFrame), maxUnsent)
+	p.window = unsent
+	if p.below == nil {
 		p.unsent = unsent
-		if p.below != nil {
-			p.below.LimitUnsent(unsent)
-		}
+		return
+	}
+	p.window += int(2 * int64(unsent) * int64(p.below.BaseRTT()) / int64(frameTime))
+	if unsent != p.unsent {
+		p.unsent = unsent
+		p.below.LimitUnsent(unsent)
 	}
 }
 
 // idle says that there is nothing to send.
-func (p *pace) idle() { p.skip, p.last, p.since = p.frame+p.unsent, time.Time{}, time.Time{} }
+func (p *pace) idle() {
+	p.skip, p.last, p.since, p.until = p.frame+p.window, time.Time{}, time.Time{}, time.Time{}
+}
 
 // sent says that a frame has gone.
 func (p *pace) sent(now time.Time, bytes int) {
@@ -56,17 +66,27 @@ func (p *pace) sent(now time.Time, bytes int) {
 	p.bytes, p.busy = 0, 0
 }
 
-// wait returns how long to wait before the next frame, when the kernel holds so many bytes unsent: it takes whole segments of 64 KiB
-// whatever it was told. On a fast connection that is little, and it may hold that back itself. Stuck says that nothing has arrived for too
-// long; what is unsent does not say so, as control messages go on adding to it.
-func (p *pace) wait(now time.Time, unsent int, acked func() int64) (wait time.Duration, stuck bool) {
-	if p.unsent >= maxUnsent || unsent <= p.unsent {
+// wait returns how long to wait before the next frame, when the kernel holds many bytes that have not arrived. A fast connection is left to the
+// kernel. Stuck says that nothing has arrived for too long; what is held does not say so, as control messages go on adding to it.
+func (p *pace) wait(now time.Time, held func() int, acked func() int64) (wait time.Duration, stuck bool) {
+	if p.unsent >= maxUnsent {
 		p.since = time.Time{}
 		return 0, false
 	}
-	if n := acked(); p.since.IsZero() || n != p.acked {
-		p.since, p.acked = now, n
+	if now.Before(p.until) { // a control message came between: nothing else has changed
+		return p.until.Sub(now), false
 	}
-	wait = time.Duration(unsent-p.unsent/2) * frameTime / time.Duration(p.unsent)
-	return min(max(wait, minWait), frameTime), now.Sub(p.since) > deadAfter
+	over := held() - p.window
+	if over <= 0 {
+		p.since = time.Time{}
+		return 0, false
+	}
+	if p.since.IsZero() || now.Sub(p.since) > stuckLook {
+		if n := acked(); p.since.IsZero() || n != p.acked {
+			p.since, p.acked = now, n
+		}
+	}
+	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.unsent), minWait), frameTime)
+	p.until = now.Add(wait)
+	return wait, now.Sub(p.since) > deadAfter
 }

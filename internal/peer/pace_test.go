@@ -13,13 +13,16 @@ import (
 
 // kernel is a network below a session of which the test says what it holds.
 type kernel struct {
-	limits        []int // what it was told; only before and after the session
-	unsent, acked atomic.Int64
+	limits      []int // what it was told; only before and after the session
+	held, acked atomic.Int64
+	rtt         time.Duration
 }
 
-func (k *kernel) LimitUnsent(bytes int) { k.limits = append(k.limits, bytes) }
-func (k *kernel) Unsent() int           { return int(k.unsent.Load()) }
-func (k *kernel) Acked() int64          { return k.acked.Load() }
+func (k *kernel) Expect(int)             {}
+func (k *kernel) LimitUnsent(bytes int)  { k.limits = append(k.limits, bytes) }
+func (k *kernel) Held() int              { return int(k.held.Load()) }
+func (k *kernel) BaseRTT() time.Duration { return k.rtt }
+func (k *kernel) Acked() int64           { return k.acked.Load() }
 
 func TestFramesAndWhatTheKernelHoldsFitTheRate(t *testing.T) {
 	for _, c := range []struct {
@@ -77,6 +80,27 @@ func TestAPauseIsNotTakenForSlowness(t *testing.T) {
 	}
 }
 
+// What may be under way is a frame's time beyond what the way itself holds: far neighbours get as much as they need.
+func TestWhatIsUnderWayGrowsWithTheWay(t *testing.T) {
+	for _, c := range []struct {
+		rtt  time.Duration
+		want int
+	}{{0, 62500}, {time.Millisecond, 62500 + 2*3125}, {250 * time.Millisecond, 62500 + 2*781250}} {
+		k := kernel{rtt: c.rtt}
+		p := newPace(&k)
+		p.set(62500)
+		if p.window != c.want {
+			t.Errorf("%v away: %d bytes, want %d", c.rtt, p.window, c.want)
+		}
+		if wait, _ := p.wait(time.Unix(1, 0), func() int { return c.want }, nil); wait != 0 {
+			t.Errorf("%v away: it waits %v with all of them under way", c.rtt, wait)
+		}
+		if wait, _ := p.wait(time.Unix(1, 0), func() int { return c.want + 1 }, func() int64 { return 0 }); wait == 0 {
+			t.Errorf("%v away: it does not wait with more", c.rtt)
+		}
+	}
+}
+
 func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 	type look struct {
 		after  time.Duration // since the last look
@@ -127,7 +151,8 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 					continue
 				}
 				now = now.Add(l.after)
-				wait, stuck := p.wait(now, l.unsent, func() int64 { return l.acked })
+				p.until = time.Time{}
+				wait, stuck := p.wait(now, func() int { return l.unsent }, func() int64 { return l.acked })
 				if wait.Round(10*time.Microsecond) != l.wait || stuck != l.stuck {
 					t.Errorf("look %d: waits %v, stuck %v; want %v, %v", i, wait, stuck, l.wait, l.stuck)
 				}
@@ -136,11 +161,11 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 	}
 }
 
-// held begins a session that serves a piece over a network that has just taken more than it can send.
-func held(t *testing.T, below *kernel) *talk {
+// heldUp begins a session that serves a piece over a network that has just taken more than it can send.
+func heldUp(t *testing.T, below *kernel) *talk {
 	t.Helper()
 	k := inUse(t, func(cfg *SessionConfig) { cfg.Below = below })
-	below.unsent.Store(1 << 20)
+	below.held.Store(1 << 20)
 	k.s.Serve(Serving{Request: 1, From: bytes.NewReader(make([]byte, 1<<20)), Len: 1 << 20})
 	if got := k.hears(); len(got) != 0 {
 		t.Fatalf("it sends %d frames though the kernel holds much", len(got))
@@ -151,7 +176,7 @@ func held(t *testing.T, below *kernel) *talk {
 func TestControlMessagesOvertakeDataThatIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var below kernel
-		k := held(t, &below)
+		k := heldUp(t, &below)
 		k.s.Send(&wire.Reset{Channel: 1, Epoch: 2})
 		if got := k.hears(); len(got) != 1 || !isA[*wire.Reset](got[0]) {
 			t.Fatalf("while data is held it sends %v", got)
@@ -160,7 +185,7 @@ func TestControlMessagesOvertakeDataThatIsHeld(t *testing.T) {
 		if got := k.hears(); len(got) != 0 {
 			t.Fatalf("%d frames go though the kernel still holds much", len(got))
 		}
-		below.unsent.Store(0)
+		below.held.Store(0)
 		time.Sleep(frameTime)
 		if got := k.hears(); len(got) == 0 || !isA[raw](got[0]) {
 			t.Fatalf("when it has sent that, there come %d frames", len(got))
@@ -171,7 +196,7 @@ func TestControlMessagesOvertakeDataThatIsHeld(t *testing.T) {
 func TestWhoTakesNothingForLongIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var below kernel
-		k := held(t, &below)
+		k := heldUp(t, &below)
 		pong := time.NewTicker(time.Second) // it is alive, but takes nothing
 		defer pong.Stop()
 		began := time.Now()
@@ -196,7 +221,7 @@ func TestWhatIsCancelledHasItsEndBeforeOthersAreDone(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var below kernel
-			k := held(t, &below)
+			k := heldUp(t, &below)
 			serve := func() { k.s.Serve(Serving{Request: 2, From: bytes.NewReader(make([]byte, 9)), Len: 9}) }
 			k.says(&wire.Get{Channel: 1, Credit: 2, Request: 2})
 			if synctest.Wait(); !early {

@@ -46,6 +46,8 @@ const (
 	firstFrame = 16 << 10
 	maxUnsent  = 256 << 10
 	minWait    = time.Millisecond
+	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
+	stuckLook = time.Second
 	// paceTime and paceBytes say over how much that rate is measured.
 	paceTime  = 50 * time.Millisecond
 	paceBytes = 64 << 10
@@ -99,9 +101,11 @@ type Serving struct {
 
 // Below is the network below a session, as far as it can be asked and told.
 type Below interface {
-	LimitUnsent(bytes int) // bounds what it takes before it can send it
-	Unsent() int           // bytes that it has taken and not sent
-	Acked() int64          // bytes that have arrived, in all; 0: it is not known
+	LimitUnsent(bytes int)  // bounds what it takes before it can send it
+	Held() int              // bytes that it has taken and that have not arrived
+	Acked() int64           // bytes that have arrived, in all; 0: it is not known
+	BaseRTT() time.Duration // the shortest round trip of late, when nothing waits on the way; 0: it is not known
+	Expect(bytes int)       // how many bytes the reader needs before it can go on
 }
 
 // SessionConfig says what a [Session] works with.
@@ -429,7 +433,7 @@ func (s *Session) readData(in *bufio.Reader, h wire.Header, buf []byte) error {
 		return fmt.Errorf("%w: a data frame of %d bytes", ErrProtocol, h.Len)
 	}
 	_, _ = in.Discard(k)
-	if _, err := io.ReadFull(in, buf[:n]); err != nil {
+	if err := s.fill(in, buf[:n]); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -450,6 +454,24 @@ func (s *Session) readData(in *bufio.Reader, h wire.Header, buf []byte) error {
 	}
 	if err := a.sink.Write(buf[:n]); err != nil {
 		s.Cancel(request)
+	}
+	return nil
+}
+
+// fill reads until buf is full.
+func (s *Session) fill(in *bufio.Reader, buf []byte) error {
+	if s.cfg.Below == nil {
+		_, err := io.ReadFull(in, buf)
+		return err
+	}
+	defer s.cfg.Below.Expect(0)
+	for len(buf) > 0 {
+		s.cfg.Below.Expect(len(buf) - in.Buffered())
+		n, err := in.Read(buf)
+		if err != nil {
+			return err
+		}
+		buf = buf[n:]
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (s *Session) hold(ctx context.Context, p *pace, unflushed int) (time.Durati
 	if s.cfg.Below == nil {
 		return 0, nil
 	}
-	wait, stuck := p.wait(time.Now(), s.cfg.Below.Unsent(), s.cfg.Below.Acked)
+	wait, stuck := p.wait(time.Now(), s.cfg.Below.Held, s.cfg.Below.Acked)
 	switch {
 	case stuck:
 		return 0, ErrOutbox

@@ -12,8 +12,6 @@ import (
 const (
 	// tickTime is how often a peer measures.
 	tickTime = 50 * time.Millisecond
-	// newsTime is how long haves wait for others to go with them.
-	newsTime = 20 * time.Millisecond
 	// meetTime is how often a peer with few neighbours looks for more.
 	meetTime = time.Second
 )
@@ -34,8 +32,7 @@ type peer struct {
 	sent     int64
 	left     int           // contents that are not complete
 	met      time.Duration // when it looked for neighbours last
-	newsDue  bool
-	newsAt   time.Duration // when news were told last
+	newsAt   time.Duration // when there are news to be told; 0: there are none
 }
 
 // part is what a peer has of a content.
@@ -45,7 +42,6 @@ type part struct {
 	have  []bool
 	count uint32
 	taker *schedule.Taker
-	news  []uint32
 	asked []*request // under way
 }
 
@@ -57,6 +53,8 @@ type conn struct {
 	open    bool
 	out     *flow
 	serving []*request
+	want    []schedule.Want // how much the other wants this side, by content
+	news    []schedule.News // by content
 }
 
 // request is a piece that is asked for.
@@ -88,7 +86,7 @@ func (p *peer) start() {
 	p.life++
 	p.rand = rand.New(rand.NewPCG(w.cfg.Seed, uint64(p.id)<<8|uint64(p.life)))
 	p.giver = schedule.NewGiver(schedule.GiverConfig{Rand: p.rand})
-	p.conns, p.newsDue = nil, false
+	p.conns, p.newsAt = nil, 0
 	for c := range w.cfg.Contents {
 		old := p.parts[c]
 		t := &part{seed: slices.Contains(p.cfg.Seeds, c), wants: slices.Contains(p.cfg.Wants, c)}
@@ -169,6 +167,7 @@ func (c *conn) enter() {
 		p.conns = append(p.conns, nil)
 	}
 	p.conns[c.n] = c
+	c.want, c.news = make([]schedule.Want, len(p.parts)), make([]schedule.News, len(p.parts))
 	c.out = &flow{from: p, to: q, links: []*link{p.up, q.down}}
 	p.giver.AddPeer(c.n, q.id)
 	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
@@ -269,6 +268,7 @@ func (c *conn) hear(e *event) {
 		p.wants(int(e.content))
 		return
 	case evWant:
+		c.wanted(e.content, schedule.Want(e.credit))
 		p.giver.Want(now, c.n, int(e.content), schedule.Want(e.credit))
 	case evCredit:
 		c.answer(t, e)
@@ -276,6 +276,9 @@ func (c *conn) hear(e *event) {
 	case evGet:
 		c.serve(e)
 	case evPass:
+		if c.want[e.content] != schedule.WantNot {
+			c.wanted(e.content, later(e.on))
+		}
 		p.giver.Pass(now, c.n, e.credit, e.on)
 	case evArrived:
 		p.arrived(c, t, e.req)
@@ -295,12 +298,12 @@ func (c *conn) answer(t *part, e *event) {
 		a = t.taker.Credit(p.w.now, c.n, e.piece, e.on)
 	}
 	if !a.Get {
-		p.w.tell(c, event{kind: evPass, content: e.content, credit: e.credit, on: a.Busy})
+		c.say(event{kind: evPass, content: e.content, credit: e.credit, on: a.Busy})
 		return
 	}
 	r := &request{content: int(e.content), piece: a.Piece, size: p.w.cfg.PieceSize, credit: e.credit, giver: c.other, taker: c}
 	t.asked = append(t.asked, r)
-	p.w.tell(c, event{kind: evGet, content: e.content, credit: e.credit, piece: int64(a.Piece), req: r})
+	c.say(event{kind: evGet, content: e.content, credit: e.credit, piece: int64(a.Piece), req: r})
 	p.wants(int(e.content))
 }
 
@@ -370,10 +373,11 @@ func (p *peer) arrived(c *conn, t *part, r *request) {
 	for _, loser := range t.taker.Verified(now, r.piece) {
 		p.cancel(t, loser, r)
 	}
-	t.news = append(t.news, r.piece)
-	if !p.newsDue {
-		p.newsDue = true
-		p.w.at(max(now, p.newsAt+newsTime), event{kind: evNews, peer: p, version: p.life})
+	for _, c := range p.conns {
+		if c != nil {
+			c.news[r.content].Add(now, r.piece, c.eager(r.content))
+			c.plan(r.content)
+		}
 	}
 	if t.taker.Missing() == 0 {
 		p.complete(t)
@@ -405,22 +409,68 @@ func (p *peer) complete(t *part) {
 	}
 }
 
+// later is how much a neighbour wants that has passed.
+func later(busy bool) schedule.Want {
+	if busy {
+		return schedule.WantLater
+	}
+	return schedule.WantNot
+}
+
+// wanted takes in how much the other wants this side.
+func (c *conn) wanted(content int32, want schedule.Want) {
+	c.want[content] = want
+	c.news[content].Wanted(c.own.w.now, c.eager(int(content)))
+	c.plan(int(content))
+}
+
+// eager is how much the other wants this side as far as news go: who has everything waits for none.
+func (c *conn) eager(content int) schedule.Want {
+	if t := c.other.own.parts[content]; t.seed || t.count == c.own.w.cfg.Pieces {
+		return schedule.WantLater
+	}
+	return c.want[content]
+}
+
+// plan sees to it that news are told in time.
+func (c *conn) plan(content int) {
+	p := c.own
+	if at, ok := c.news[content].Due(); ok && (p.newsAt == 0 || at < p.newsAt) {
+		p.newsAt = max(at, 1)
+		p.w.at(at, event{kind: evNews, peer: p, version: p.life})
+	}
+}
+
+// tellNews tells what is due.
 func (p *peer) tellNews(life uint32) {
-	if !p.alive || life != p.life {
+	if !p.alive || life != p.life || p.newsAt == 0 || p.w.now < p.newsAt {
 		return
 	}
-	p.newsDue, p.newsAt = false, p.w.now
-	for i, t := range p.parts {
-		if len(t.news) == 0 {
-			continue
-		}
-		for _, c := range p.conns {
-			if c != nil {
-				p.w.tell(c, event{kind: evHave, content: int32(i), list: t.news, piece: int64(t.news[0])})
+	p.newsAt = 0
+	for _, c := range p.conns {
+		for i := range p.parts {
+			if c == nil {
+				continue
 			}
+			if at, ok := c.news[i].Due(); ok && at <= p.w.now {
+				c.flush(int32(i))
+			}
+			c.plan(i)
 		}
-		t.news = nil
 	}
+}
+
+// flush tells the other what it has not been told.
+func (c *conn) flush(content int32) {
+	if list := c.news[content].Take(c.own.w.now); len(list) > 0 {
+		c.own.w.tell(c, event{kind: evHave, content: content, list: slices.Clone(list), piece: int64(list[0])})
+	}
+}
+
+// say tells the other something about a content, and before that the news.
+func (c *conn) say(e event) {
+	c.flush(e.content)
+	c.own.w.tell(c, e)
 }
 
 // act carries out what the schedule wants.
@@ -429,7 +479,7 @@ func (p *peer) act() {
 		return
 	}
 	for _, g := range p.giver.Plan(p.w.now) {
-		p.w.tell(p.conns[g.Peer], event{kind: evCredit, content: int32(g.Content), credit: g.Credit, piece: g.Piece, on: g.Insist})
+		p.conns[g.Peer].say(event{kind: evCredit, content: int32(g.Content), credit: g.Credit, piece: g.Piece, on: g.Insist})
 	}
 	for i := range p.parts {
 		p.wants(i)
@@ -442,7 +492,7 @@ func (p *peer) wants(content int) {
 		return
 	}
 	for _, c := range t.taker.Wants(p.w.now) {
-		p.w.tell(p.conns[c.Peer], event{kind: evWant, content: int32(content), credit: uint64(c.Want)})
+		p.conns[c.Peer].say(event{kind: evWant, content: int32(content), credit: uint64(c.Want)})
 	}
 }
 

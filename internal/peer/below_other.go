@@ -1,0 +1,23 @@
+//go:build !linux
+
+package peer
+
+import (
+	"net"
+	"time"
+)
+
+// limitUnsent does nothing where the system lacks the option.
+func limitUnsent(net.Conn, int) {}
+
+// held returns 0: it is not known.
+func held(net.Conn) int { return 0 }
+
+// baseRTT returns 0: it is not known.
+func baseRTT(net.Conn) time.Duration { return 0 }
+
+// acked returns 0: it is not known.
+func acked(net.Conn) int64 { return 0 }
+
+// wakeFor does nothing: a reader is woken for every packet.
+func wakeFor(net.Conn, int) {}
