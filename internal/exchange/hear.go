@@ -343,6 +343,7 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 				ch.sent += sent
 				c.sent += sent
 				if l.byID[ch.conn.id] == ch.conn {
+					l.giver.Progress(ch.conn.id, m.Credit, sent)
 					l.giver.Ended(l.now(), ch.conn.id, m.Credit, reason == wire.ReasonOK)
 				}
 			})

@@ -25,6 +25,7 @@ type loop struct {
 	conns      map[*peer.Session]*conn
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
+	down       *schedule.Limit // of all contents together
 
 	measured    time.Duration // when progress was read last
 	arrived     int64         // bytes that have arrived at all neighbours
@@ -174,6 +175,7 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 	}
 	c.taker = schedule.NewTaker(schedule.TakerConfig{
 		Pieces: g.Pieces, PieceLen: g.Len, Have: d.Have, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
+		Limit: l.down,
 	})
 	for _, ch := range c.channels {
 		c.taker.AddPeer(l.now(), ch.conn.id)
@@ -221,6 +223,9 @@ func (l *loop) leave(s *peer.Session) {
 	}
 	for _, ch := range n.of {
 		l.closeChannel(ch)
+	}
+	for _, g := range n.giving {
+		l.giver.Progress(n.id, g.credit, g.sent.Load())
 	}
 	l.giver.RemovePeer(l.now(), n.id)
 	delete(l.conns, s)

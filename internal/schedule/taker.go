@@ -119,6 +119,9 @@ func NewTaker(cfg TakerConfig) *Taker {
 // Missing returns how many pieces are not verified yet.
 func (t *Taker) Missing() uint32 { return t.left }
 
+// InFlight returns the bytes that were asked for and have not come.
+func (t *Taker) InFlight() int64 { return t.inFlight }
+
 func (t *Taker) peer(n int) *giverOf {
 	if n < 0 || n >= len(t.peers) {
 		return nil
