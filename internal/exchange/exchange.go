@@ -150,14 +150,20 @@ type Content struct {
 
 // Progress is the exchange of a content at one moment.
 type Progress struct {
-	Done       int64   // verified bytes
-	Arriving   int64   // bytes of pieces under way
-	Received   int64   // bytes that came in this run, useless ones among them
-	Wasted     int64   // of those: bytes that were thrown away
-	Sent       int64   // bytes given
-	Rate       float64 // of receiving, bytes per second
-	Paused     bool    // the disk is full
-	Neighbours []Neighbour
+	Done     int64   // verified bytes
+	Arriving int64   // bytes of pieces under way
+	Received int64   // bytes that came in this run, useless ones among them
+	Wasted   int64   // of those: bytes that were thrown away
+	Sent     int64   // bytes given
+	Rate     float64 // of receiving, bytes per second
+	Paused   bool    // the disk is full
+	// Optimal is how many times as long the download has taken as at the best rate that it saw; 0: nothing can be said.
+	Optimal float64
+	// Copies is how many others have become complete since it began to be given, after a pause, and CopiesOptimal how many times as long
+	// that has taken as one copy takes at the best rate at which it was given; 0: nothing can be said.
+	Copies        int
+	CopiesOptimal float64
+	Neighbours    []Neighbour
 }
 
 // Neighbour is one who exchanges a content with us.

@@ -52,7 +52,9 @@ type conn struct {
 // giving is a request of the other's that is served.
 type giving struct {
 	credit uint64
+	c      *exchanged
 	sent   atomic.Int64 // bytes; the session's writer counts, the loop reads
+	looked int64        // of those: in its content's course
 }
 
 // exchanged is what the loop knows of a content.
@@ -74,6 +76,7 @@ type exchanged struct {
 	sent     int64
 	rate     float64
 	measured int64
+	far      far
 }
 
 // fetch is a request of ours under way.
@@ -401,6 +404,7 @@ func (l *loop) measure() {
 		}
 		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received
+		c.look(now)
 		c.publish()
 	}
 	for _, n := range l.byID {
@@ -416,6 +420,7 @@ func (l *loop) measure() {
 		}
 		for _, g := range n.giving {
 			l.giver.Progress(n.id, g.credit, g.sent.Load())
+			g.look()
 		}
 	}
 	l.giver.Sample(now, l.total())
@@ -492,6 +497,7 @@ func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
 // publish makes the state of a content visible to the world.
 func (c *exchanged) publish() {
 	p := &Progress{Received: c.received, Wasted: c.wasted, Sent: c.sent, Rate: c.rate, Paused: time.Now().Before(c.paused)}
+	p.Optimal, p.Copies, p.CopiesOptimal = c.far.optimal, c.far.copies, c.far.copiesOptimal
 	if c.download != nil {
 		p.Done = c.download.Bytes()
 	} else if c.all() {
