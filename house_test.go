@@ -14,7 +14,7 @@ import (
 // arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
 // A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
 var arrows = map[string]string{
-	"cmd/shoal":          "internal/classic internal/content internal/demo internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"cmd/shoal":          "internal/classic internal/content internal/demo internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/classic":   "",
 	"internal/content":   "",
 	"internal/wire":      "internal/content",
@@ -22,6 +22,7 @@ var arrows = map[string]string{
 	"internal/sim":       "internal/schedule",
 	"internal/offence":   "",
 	"internal/throttle":  "",
+	"internal/history":   "",
 	"internal/identity":  "internal/content internal/wire",
 	"internal/store":     "internal/content",
 	"internal/peer":      "internal/classic internal/offence internal/throttle internal/wire",

@@ -27,11 +27,12 @@ func (g *giving) look() {
 }
 
 // look takes in what has come and gone since the last time.
-func (c *exchanged) look(now time.Duration) {
+func (l *loop) look(c *exchanged, now time.Duration) {
 	f := &c.far
 	if f.given > 0 && f.out.Idle(now) > newCrowd {
 		f.out, f.copies, f.copiesOptimal = schedule.Course{}, 0, 0
 	}
+	f.out.Limit, f.in.Limit = l.giver.Limit(), l.down.Rate()
 	f.out.Look(now, f.given)
 	f.given = 0
 	if c.taker == nil { // complete, or never fetched: what it was stays

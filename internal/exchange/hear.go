@@ -446,7 +446,7 @@ func (l *loop) verified(c *exchanged, piece uint32) {
 	}
 	l.tellNews()
 	l.tellWants(c)
-	c.look(now)
+	l.look(c, now)
 	c.taker = nil
 	c.publish()
 	c.Complete()

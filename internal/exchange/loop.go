@@ -404,7 +404,7 @@ func (l *loop) measure() {
 		}
 		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received
-		c.look(now)
+		l.look(c, now)
 		c.publish()
 	}
 	for _, n := range l.byID {

@@ -14,6 +14,7 @@ const (
 
 // Course is how bytes moved, from the first to the last: docs/SCHEDULING.md, "How far from the bound".
 type Course struct {
+	Limit       int64 // bytes per second that it was held to, 0: none; a better rate that was seen was a burst
 	seen, begun bool
 	looked      time.Duration // when it was told last
 	first, last time.Duration // when the first and the last bytes moved
@@ -72,5 +73,9 @@ func (c *Course) Ratio(until time.Duration, bytes, piece int64) float64 {
 	if !c.begun || took < leastTime || bytes < leastPieces*piece || c.best == 0 {
 		return 0
 	}
-	return max(1, c.best*took.Seconds()/float64(bytes))
+	best := c.best
+	if c.Limit > 0 {
+		best = min(best, float64(c.Limit))
+	}
+	return max(1, best*took.Seconds()/float64(bytes))
 }

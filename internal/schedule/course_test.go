@@ -16,20 +16,23 @@ func TestHowFarACourseIsFromTheBestRateThatItSaw(t *testing.T) {
 		what   string
 		legs   []leg
 		needed float64 // part of what moved that was of use; 0: all
+		limit  int64
 		want   float64 // 0: nothing is said
 	}{
-		{"evenly", []leg{{10 * time.Second, 1000}}, 0, 1},
-		{"half of the time at half the rate", []leg{{5 * time.Second, 500}, {5 * time.Second, 1000}}, 0, 10. / 7.5},
-		{"a pause in the middle", []leg{{4 * time.Second, 1000}, {2 * time.Second, 0}, {4 * time.Second, 1000}}, 0, 1.25},
-		{"nothing before it begins counts", []leg{{time.Minute, 0}, {10 * time.Second, 1000}}, 0, 1},
-		{"a burst of a tenth of a second is no rate", []leg{{5 * time.Second, 1000}, {100 * time.Millisecond, 6000}, {5 * time.Second, 1000}}, 0, 10.1 * 1500 / 10600},
-		{"a fifth in vain", []leg{{10 * time.Second, 1000}}, 0.8, 1.25},
-		{"too short", []leg{{1900 * time.Millisecond, 1000}}, 0, 0},
-		{"too few pieces", []leg{{10 * time.Second, 15}}, 0, 0},
-		{"nothing", []leg{{10 * time.Second, 0}}, 0, 0},
+		{"evenly", []leg{{10 * time.Second, 1000}}, 0, 0, 1},
+		{"at its limit, but for a burst", []leg{{time.Second, 1500}, {9 * time.Second, 1000}}, 0, 1000, 1},
+		{"at half of its limit for a while", []leg{{5 * time.Second, 1000}, {5 * time.Second, 500}}, 0, 1000, 10. / 7.5},
+		{"half of the time at half the rate", []leg{{5 * time.Second, 500}, {5 * time.Second, 1000}}, 0, 0, 10. / 7.5},
+		{"a pause in the middle", []leg{{4 * time.Second, 1000}, {2 * time.Second, 0}, {4 * time.Second, 1000}}, 0, 0, 1.25},
+		{"nothing before it begins counts", []leg{{time.Minute, 0}, {10 * time.Second, 1000}}, 0, 0, 1},
+		{"a burst of a tenth of a second is no rate", []leg{{5 * time.Second, 1000}, {100 * time.Millisecond, 6000}, {5 * time.Second, 1000}}, 0, 0, 10.1 * 1500 / 10600},
+		{"a fifth in vain", []leg{{10 * time.Second, 1000}}, 0.8, 0, 1.25},
+		{"too short", []leg{{1900 * time.Millisecond, 1000}}, 0, 0, 0},
+		{"too few pieces", []leg{{10 * time.Second, 15}}, 0, 0, 0},
+		{"nothing", []leg{{10 * time.Second, 0}}, 0, 0, 0},
 	} {
 		for _, tick := range []time.Duration{10 * time.Millisecond, 50 * time.Millisecond} {
-			var k Course
+			k := Course{Limit: c.limit}
 			now, owed, moved := 7*time.Second, 0.0, int64(0)
 			k.Look(now, 0)
 			for _, l := range c.legs {

@@ -586,6 +586,9 @@ func (g *Giver) SetLimit(now time.Duration, rate int64) {
 	g.uplink = g.limit.cap(g.peak.perSecond())
 }
 
+// Limit returns the bytes per second that are promised at most, 0 if there is no limit.
+func (g *Giver) Limit() int64 { return g.limit.Rate() }
+
 // limited says whether the limit is what holds the uplink back: then more promises bring nothing.
 func (g *Giver) limited() bool {
 	rate := g.limit.Rate()
