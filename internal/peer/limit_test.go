@@ -131,3 +131,23 @@ func TestALimitMakesNobodyStalled(t *testing.T) {
 		}
 	})
 }
+
+// A small piece takes no larger turn than it has bytes.
+func TestASmallPieceTakesASmallTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := inUse(t, func(cfg *SessionConfig) { cfg.Limit = throttle.New(200_000) }) // a turn has 10,000 bytes
+		began := time.Now()
+		ends := 0
+		for i := range uint64(40) {
+			k.says(&wire.Get{Channel: 1, Credit: i + 1, Request: i + 1})
+			k.s.Serve(Serving{Request: i + 1, From: bytes.NewReader(make([]byte, 5000)), Len: 5000, Done: func(int64, wire.Reason) { ends++ }})
+		}
+		for ends < 40 && time.Since(began) < time.Minute {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+		}
+		if took := time.Since(began); took < 900*time.Millisecond || took > 1100*time.Millisecond {
+			t.Errorf("200,000 bytes at 200,000/s took %v", took)
+		}
+	})
+}

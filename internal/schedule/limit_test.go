@@ -263,3 +263,41 @@ func TestARequestThatBringsNothingIsNotCharged(t *testing.T) {
 		t.Errorf("%d bytes are left of 100, of which 40 have come", limit.left)
 	}
 }
+
+// A limited taker wants few at a time: most of many credits would be passed. The others are wanted for later.
+func TestALimitedTakerWantsFewAtATime(t *testing.T) {
+	limit := NewLimit(1)
+	limit.Set(0, 1000, 0)
+	c := newChair(t, 1000, 40, func(cfg *TakerConfig) { cfg.Limit = limit })
+	for n := range 40 {
+		c.k.HasAll(0, n)
+	}
+	count := make(map[Want]int)
+	for _, w := range c.k.Wants(0) {
+		c.told[w.Peer] = w.Want
+	}
+	for n := range 40 {
+		count[c.told[n]]++
+	}
+	if count[WantNow] < enough || count[WantNow] > 2*enough {
+		t.Errorf("of 40 givers %d are wanted now", count[WantNow])
+	}
+}
+
+// A burst that came at ten times the limit makes nobody ask for more ahead than the limit brings.
+func TestWhatIsAskedForAheadGoesByTheLimit(t *testing.T) {
+	limit := NewLimit(100)
+	c := newChair(t, 1000, 1, func(cfg *TakerConfig) { cfg.Limit = limit })
+	limit.Set(0, 1000, 0)
+	c.k.HasAll(0, 0)
+	c.k.SetRTT(0, 460*time.Millisecond)
+	a := c.k.Credit(0, 0, -1, false)
+	for range 10 {
+		c.k.Tick(c.now)
+		c.moves(50*time.Millisecond, 0, a.Piece, 500) // bytes of others count too
+	}
+	c.k.Tick(c.now)
+	if got := c.k.hungry(c.now); got != enough+5-1 {
+		t.Errorf("it wants %d more pieces", got)
+	}
+}
