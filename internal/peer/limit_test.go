@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,12 +138,12 @@ func TestASmallPieceTakesASmallTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := inUse(t, func(cfg *SessionConfig) { cfg.Limit = throttle.New(200_000) }) // a turn has 10,000 bytes
 		began := time.Now()
-		ends := 0
+		var ends atomic.Int64
 		for i := range uint64(40) {
 			k.says(&wire.Get{Channel: 1, Credit: i + 1, Request: i + 1})
-			k.s.Serve(Serving{Request: i + 1, From: bytes.NewReader(make([]byte, 5000)), Len: 5000, Done: func(int64, wire.Reason) { ends++ }})
+			k.s.Serve(Serving{Request: i + 1, From: bytes.NewReader(make([]byte, 5000)), Len: 5000, Done: func(int64, wire.Reason) { ends.Add(1) }})
 		}
-		for ends < 40 && time.Since(began) < time.Minute {
+		for ends.Load() < 40 && time.Since(began) < time.Minute {
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 		}
