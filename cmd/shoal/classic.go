@@ -11,6 +11,7 @@ import (
 
 	"shoal/internal/classic"
 	"shoal/internal/node"
+	"shoal/internal/throttle"
 
 	"github.com/spf13/cobra"
 )
@@ -22,10 +23,12 @@ type peerFlags struct {
 	classic   bool
 	listen    string
 	advertise string
+	limits    limitFlags
 }
 
 func (p *peerFlags) add(cmd *cobra.Command) {
 	addClassic(cmd, &p.classic)
+	p.limits.add(cmd.Flags())
 	cmd.Flags().StringVar(&p.listen, "listen", "",
 		fmt.Sprintf("where to serve other peers, ADDR:PORT (default: every interface, port %d, or any if that is taken)", node.DefaultPort))
 	cmd.Flags().StringVar(&p.advertise, "advertise", "",
@@ -53,7 +56,10 @@ func (p *peerFlags) node(e *env, level slog.Level, changed func(string, error)) 
 	if err != nil {
 		return nil, &usageError{"--server: " + err.Error()}
 	}
-	cfg := node.Config{Server: server, Log: e.log(level), Changed: changed}
+	cfg := node.Config{
+		Server: server, Log: e.log(level), Changed: changed,
+		Up: throttle.New(int64(p.limits.up)), Down: throttle.New(int64(p.limits.down)),
+	}
 	if p.listen != "" {
 		if cfg.Listen, err = hostPort(p.listen, node.DefaultPort); err != nil {
 			return nil, &usageError{"--listen: " + err.Error()}

@@ -60,9 +60,10 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 			return getBridged(ctx, e, o, m, name, began)
 		}
 		f := m.NewFetch(req)
-		stop := watchFetch(e, f)
+		stop, track := watchFetch(e, f), trackFetch(e, f)
 		got, err := f.Run(ctx)
 		stop()
+		track.end()
 		if err != nil {
 			st := f.Status()
 			err = errors.Join(err, f.Close())
@@ -262,11 +263,12 @@ func printFetched(e *env, r *node.Fetched, took time.Duration) {
 	if e.json {
 		printJSON(e.stdout, struct {
 			jsonDone
-			ID     string `json:"id"`
-			Wasted int64  `json:"wasted"`
+			ID      string  `json:"id"`
+			Wasted  int64   `json:"wasted"`
+			Optimal float64 `json:"optimal,omitempty"`
 		}{jsonDone{
 			1, "done", r.Name, r.Path, r.Size, took.Seconds(), r.Sources, r.Received, r.Resumed, true, r.Already,
-		}, r.ID.String(), r.Wasted})
+		}, r.ID.String(), r.Wasted, r.Optimal})
 		return
 	}
 	if !e.quiet {
@@ -276,8 +278,8 @@ func printFetched(e *env, r *node.Fetched, took time.Duration) {
 			e.screen.printf("%s %s  %s  already complete and verified, 0 B fetched\n", sign, quote(r.Name), size(r.Size))
 		} else {
 			rate := float64(r.Received) / max(took.Seconds(), 0.001)
-			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources  verified\n         id  %s\n", sign, quote(r.Name), size(r.Size),
-				took.Round(10*time.Millisecond), size(int64(rate)), r.Sources, r.ID)
+			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources%s  verified\n         id  %s\n", sign, quote(r.Name), size(r.Size),
+				took.Round(10*time.Millisecond), size(int64(rate)), r.Sources, optimal(r.Optimal), r.ID)
 		}
 	}
 	fmt.Fprintln(e.stdout, r.Path)

@@ -216,7 +216,7 @@ func swarmHas(ctx context.Context, e *env, path string, id content.ID) (want str
 func newStatus(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "status",
-		Short:   "Show the swarms of this machine, and how they are",
+		Short:   "Show the swarms of this machine, what it transfers, and what it did last",
 		Example: "  shoal status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -231,7 +231,7 @@ func newStatus(e *env) *cobra.Command {
 			for _, sw := range all {
 				worst = errors.Join(worst, statusOf(cmd.Context(), e, sw))
 			}
-			return worst
+			return errors.Join(worst, listTransfers(e))
 		},
 	}
 }

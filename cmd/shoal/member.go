@@ -112,7 +112,8 @@ func agent() string { return "shoal/" + cut(version, 40) }
 func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.Member, error) {
 	cfg := node.MemberConfig{
 		Swarm: sw, Name: machineName(), Agent: agent(), Log: e.log(level), Cache: store.OpenCache(filepath.Join(e.state, "hashes")),
-		Warn: func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
+		Warn:    func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
+		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down),
 	}
 	if e.server != defaultServer {
 		addr, err := identity.CheckServer(e.server)

@@ -119,6 +119,7 @@ func shareIn(ctx context.Context, e *env, o shareOptions, sw *identity.Swarm, fi
 				return err
 			}
 			shares = append(shares, s)
+			defer trackShare(e, s).end()
 			if err := announce(e, sw, m, s, o.classic); err != nil {
 				return err
 			}

@@ -91,6 +91,21 @@ func (x *Exchange) Beside() (ended func()) {
 	return sync.OnceFunc(func() { x.beside.Add(-1) })
 }
 
+// SetLimits limits the bytes per second that are given and fetched, over all contents and neighbours; 0: no limit. What is given is only
+// promised by it: the sessions have a limit of their own for how evenly it goes.
+func (x *Exchange) SetLimits(up, down int64) {
+	x.post(func(l *loop) {
+		now, under := l.now(), int64(0)
+		for _, c := range l.order {
+			if c != nil && c.taker != nil {
+				under += c.taker.InFlight()
+			}
+		}
+		l.giver.SetLimit(now, up)
+		l.down.Set(now, down, under)
+	})
+}
+
 // event is what the loop is told. It applies itself to the loop's state, and never blocks.
 type event func(*loop)
 
@@ -135,14 +150,20 @@ type Content struct {
 
 // Progress is the exchange of a content at one moment.
 type Progress struct {
-	Done       int64   // verified bytes
-	Arriving   int64   // bytes of pieces under way
-	Received   int64   // bytes that came in this run, useless ones among them
-	Wasted     int64   // of those: bytes that were thrown away
-	Sent       int64   // bytes given
-	Rate       float64 // of receiving, bytes per second
-	Paused     bool    // the disk is full
-	Neighbours []Neighbour
+	Done     int64   // verified bytes
+	Arriving int64   // bytes of pieces under way
+	Received int64   // bytes that came in this run, useless ones among them
+	Wasted   int64   // of those: bytes that were thrown away
+	Sent     int64   // bytes given
+	Rate     float64 // of receiving, bytes per second
+	Paused   bool    // the disk is full
+	// Optimal is how many times as long the download has taken as at the best rate that it saw; 0: nothing can be said.
+	Optimal float64
+	// Copies is how many others have become complete since it began to be given, after a pause, and CopiesOptimal how many times as long
+	// that has taken as one copy takes at the best rate at which it was given; 0: nothing can be said.
+	Copies        int
+	CopiesOptimal float64
+	Neighbours    []Neighbour
 }
 
 // Neighbour is one who exchanges a content with us.
@@ -221,6 +242,7 @@ func (x *Exchange) Run(ctx context.Context) error {
 		x: x, start: time.Now(), contents: make(map[content.ID]*exchanged), conns: make(map[*peer.Session]*conn),
 		giver: schedule.NewGiver(schedule.GiverConfig{Rand: rand.New(rand.NewPCG(x.cfg.Seed, 1))}),
 		rand:  rand.New(rand.NewPCG(x.cfg.Seed, 2)), identities: make(map[wire.PeerID]int),
+		down: schedule.NewLimit(1),
 	}
 	ticker := time.NewTimer(0)
 	defer ticker.Stop()

@@ -238,6 +238,7 @@ func (l *loop) hearHave(ch *channel, m *wire.Have) {
 	})
 	if c.Manifest != nil && ch.theirs.Count() == uint(c.Manifest.Geo.Pieces) && !ch.full {
 		ch.full = true
+		c.copied(l.now())
 		if c.Copied != nil {
 			c.Copied(ch.conn.s.Addr())
 		}
@@ -336,7 +337,7 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 func (l *loop) serve(ch *channel, m *wire.Get) {
 	c, n, x := ch.c, ch.conn, l.x
 	g := c.Manifest.Geo
-	given := &giving{credit: m.Credit}
+	given := &giving{credit: m.Credit, c: c}
 	ch.conn.giving = append(ch.conn.giving, given)
 	s := peer.Serving{
 		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
@@ -344,9 +345,11 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 		Done: func(sent int64, reason wire.Reason) {
 			x.post(func(l *loop) {
 				ch.conn.gave(given)
+				given.look()
 				ch.sent += sent
 				c.sent += sent
 				if l.byID[ch.conn.id] == ch.conn {
+					l.giver.Progress(ch.conn.id, m.Credit, sent)
 					l.giver.Ended(l.now(), ch.conn.id, m.Credit, reason == wire.ReasonOK)
 				}
 			})
@@ -445,6 +448,7 @@ func (l *loop) verified(c *exchanged, piece uint32) {
 		l.flush(ch)
 	}
 	l.tellWants(c)
+	l.look(c, now)
 	c.taker = nil
 	c.publish()
 	c.Complete()

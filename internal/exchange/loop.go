@@ -25,6 +25,7 @@ type loop struct {
 	conns      map[*peer.Session]*conn
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
+	down       *schedule.Limit // of all contents together
 
 	measured    time.Duration // when progress was read last
 	arrived     int64         // bytes that have arrived at all neighbours
@@ -52,7 +53,9 @@ type conn struct {
 // giving is a request of the other's that is served.
 type giving struct {
 	credit uint64
+	c      *exchanged
 	sent   atomic.Int64 // bytes; the session's writer counts, the loop reads
+	looked int64        // of those: in its content's course
 }
 
 // exchanged is what the loop knows of a content.
@@ -74,6 +77,7 @@ type exchanged struct {
 	sent     int64
 	rate     float64
 	measured int64
+	far      far
 }
 
 // fetch is a request of ours under way.
@@ -176,6 +180,7 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 	}
 	c.taker = schedule.NewTaker(schedule.TakerConfig{
 		Pieces: g.Pieces, PieceLen: g.Len, Have: d.Have, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
+		Limit: l.down,
 	})
 	for _, ch := range c.channels {
 		c.taker.AddPeer(l.now(), ch.conn.id)
@@ -223,6 +228,9 @@ func (l *loop) leave(s *peer.Session) {
 	}
 	for _, ch := range n.of {
 		l.closeChannel(ch)
+	}
+	for _, g := range n.giving {
+		l.giver.Progress(n.id, g.credit, g.sent.Load())
 	}
 	l.giver.RemovePeer(l.now(), n.id)
 	delete(l.conns, s)
@@ -431,6 +439,7 @@ func (l *loop) measure() {
 		}
 		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received
+		l.look(c, now)
 		c.publish()
 	}
 	for _, n := range l.byID {
@@ -446,6 +455,7 @@ func (l *loop) measure() {
 		}
 		for _, g := range n.giving {
 			l.giver.Progress(n.id, g.credit, g.sent.Load())
+			g.look()
 		}
 	}
 	l.giver.Sample(now, l.total())
@@ -527,6 +537,7 @@ func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
 // publish makes the state of a content visible to the world.
 func (c *exchanged) publish() {
 	p := &Progress{Received: c.received, Wasted: c.wasted, Sent: c.sent, Rate: c.rate, Paused: time.Now().Before(c.paused)}
+	p.Optimal, p.Copies, p.CopiesOptimal = c.far.optimal, c.far.copies, c.far.copiesOptimal
 	if c.download != nil {
 		p.Done = c.download.Bytes()
 	} else if c.all() {

@@ -289,7 +289,7 @@ func (d *Download) newHolders(s *search, content *Content) (out []transfer.Sourc
 		case known.answer.Chunks == 0 || known.used:
 		case known.answer == content.Answer:
 			known.used = true
-			out = append(out, &holder{Holder: peer.Holder{Addr: a, Name: d.req.Name}, content: content.Answer, asked: known.at})
+			out = append(out, &holder{Holder: peer.Holder{Addr: a, Name: d.req.Name, Limit: d.n.cfg.Down}, content: content.Answer, asked: known.at})
 		default:
 			known.used = true
 			d.req.Note(fmt.Sprintf("%v shares another file of this name (%d bytes): not used", a, known.answer.Size()), nil)

@@ -101,6 +101,7 @@ type Fetched struct {
 	Received   int64
 	Wasted     int64
 	Sources    int
+	Optimal    float64 // how many times as long it took as at the best rate that it saw; 0: nothing can be said
 	Already    bool
 }
 
@@ -139,7 +140,7 @@ func (m *Member) NewFetch(req FetchRequest) *Fetch {
 func (f *Fetch) Status() FetchStatus {
 	st := *f.status.Load()
 	st.Checked = f.checked.Load()
-	if f.content != nil && st.Phase != Searching {
+	if st.Phase != Searching && f.content != nil { // it is set before the phase is another
 		st.Exchange = f.content.Progress()
 	}
 	return st
@@ -235,6 +236,7 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fet
 	p := f.content.Progress()
 	r := &Fetched{
 		Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: resumed, Received: p.Received, Wasted: p.Wasted,
+		Optimal: p.Optimal,
 	}
 	for _, n := range p.Neighbours {
 		if n.Received > 0 {

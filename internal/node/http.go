@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -11,6 +12,7 @@ import (
 
 	"shoal/internal/content"
 	"shoal/internal/store"
+	"shoal/internal/throttle"
 )
 
 // contents serves the contents that a member has whole as plain resources, /content/ID, to who has a certificate of the
@@ -52,7 +54,7 @@ func (m *Member) contents() http.Handler {
 		if r.Method == http.MethodGet {
 			defer m.x.Beside()()
 		}
-		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w)}, r, "", time.Time{}, &verified{s: s, m: m})
+		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w), ctx: r.Context(), limit: m.up}, r, "", time.Time{}, &verified{s: s, m: m})
 	})
 	return mux
 }
@@ -73,15 +75,27 @@ const maxBodies = 64
 // stallTime is how long a reader of HTTP may take nothing.
 const stallTime = 30 * time.Second
 
-// paced gives up a reader who takes nothing.
+// paced gives up a reader who takes nothing, and keeps to the limit.
 type paced struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	ctx     context.Context
+	limit   *throttle.Rate
 }
 
-func (w *paced) Write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(stallTime))
-	return w.ResponseWriter.Write(b)
+func (w *paced) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		part := b[n : n+w.limit.Part(len(b)-n)]
+		if err := w.limit.Wait(w.ctx, len(part)); err != nil {
+			return n, err
+		}
+		_ = w.control.SetWriteDeadline(time.Now().Add(stallTime))
+		k, err := w.ResponseWriter.Write(part)
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // verified reads a shared content, as long as it is what it was.

@@ -22,6 +22,7 @@ import (
 	"shoal/internal/offence"
 	"shoal/internal/store"
 	"shoal/internal/swarm"
+	"shoal/internal/throttle"
 	"shoal/internal/wire"
 
 	"golang.org/x/sync/errgroup"
@@ -35,8 +36,10 @@ type MemberConfig struct {
 	Name    string       // of this machine, for people
 	Agent   string       // program and version, for people
 	Cache   *store.Cache // of hashes; nil: none
-	Classic *Config      // to be a peer of the classic swarm on the same port too; nil: not
-	Log     *slog.Logger
+	// LimitUp and LimitDown are the bytes per second that are given and fetched at most, over all contents, neighbours and protocols; 0: no limit.
+	LimitUp, LimitDown int64
+	Classic            *Config // to be a peer of the classic swarm on the same port too; nil: not
+	Log                *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
 }
@@ -49,6 +52,7 @@ type Member struct {
 	began    time.Time
 	book     *offence.Book
 	x        *exchange.Exchange
+	up, down *throttle.Rate // shared by all that gives and fetches
 	client   *swarm.V2Client
 	ss       *sessions
 	classic  *Node
@@ -100,15 +104,26 @@ func NewMember(cfg MemberConfig) *Member {
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
 	}
 	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log})
+	m.up, m.down = throttle.New(0), throttle.New(0)
+	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
 	m.ss = newSessions(m)
 	if cfg.Classic != nil {
-		m.classic = New(*cfg.Classic)
+		old := *cfg.Classic
+		old.Up, old.Down = m.up, m.down
+		m.classic = New(old)
 	}
 	return m
 }
 
 // Classic returns the classic peer that this member is as well; nil if it is none.
 func (m *Member) Classic() *Node { return m.classic }
+
+// SetLimits changes the bytes per second that are given and fetched at most; 0: no limit. It may be called at any time.
+func (m *Member) SetLimits(up, down int64) {
+	m.up.Set(up)
+	m.down.Set(down)
+	m.x.SetLimits(up, down)
+}
 
 // Close lets go of the shared files. A member must not be closed while it runs.
 func (m *Member) Close() error {

@@ -26,6 +26,7 @@ import (
 	"shoal/internal/peer"
 	"shoal/internal/store"
 	"shoal/internal/swarm"
+	"shoal/internal/throttle"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -68,11 +69,12 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // Config says how a [Node] works.
 type Config struct {
-	Server    string       // host:port of the swarm server
-	Listen    string       // host:port on which to serve, IPv4; empty: every interface, DefaultPort, or any port if that is taken
-	Advertise netip.Addr   // address to announce, one of this machine's; the zero Addr: the one from which the server is reached
-	Port      uint16       // port to announce; 0: the one that the node listens on
-	Listener  net.Listener // where to serve, instead of Listen
+	Server    string         // host:port of the swarm server
+	Listen    string         // host:port on which to serve, IPv4; empty: every interface, DefaultPort, or any port if that is taken
+	Advertise netip.Addr     // address to announce, one of this machine's; the zero Addr: the one from which the server is reached
+	Port      uint16         // port to announce; 0: the one that the node listens on
+	Listener  net.Listener   // where to serve, instead of Listen
+	Up, Down  *throttle.Rate // what is given and fetched at most; nil: any amount
 	Log       *slog.Logger
 	// Changed is told of a shared file that has changed, and is not served for that reason.
 	Changed func(name string, err error)
@@ -293,7 +295,7 @@ func (n *Node) serveConfig() peer.ServeConfig {
 			}
 			return peer.File{Size: s.Size, Reader: s, Unchanged: s.Unchanged, InPlace: s.InPlace}, true
 		},
-		Buffers: n.buffers, Book: n.book, Log: n.log,
+		Buffers: n.buffers, Book: n.book, Log: n.log, Limit: n.cfg.Up,
 		Sent: func(_ string, bytes int) { n.sent.Add(int64(bytes)) },
 		Changed: func(name string, err error) {
 			if _, told := n.changed.LoadOrStore(name, true); told {

@@ -318,7 +318,7 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 		})
 	}
 	s = peer.NewSession(peer.SessionConfig{
-		Conn: tc, Flush: under.Flush, Widen: under.Widen, Below: under, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
+		Conn: tc, Flush: under.Flush, Widen: under.Widen, Below: under, Limit: ss.m.up, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
 		Choose: ss.choose,
 		Handle: func(s *peer.Session, m wire.Message) error { enter(); return ss.m.x.Handle(s, m) },
 		Book:   ss.m.book, Log: ss.m.cfg.Log,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"shoal/internal/classic"
+	"shoal/internal/throttle"
 )
 
 // dialTimeout bounds one attempt to reach a peer.
@@ -25,6 +26,8 @@ type Holder struct {
 	Name string
 	// Dial connects to Addr; nil: over TCP.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Limit is what is fetched at most, from all holders together; nil: any amount.
+	Limit *throttle.Rate
 }
 
 func (h *Holder) String() string { return h.Addr.String() }
@@ -143,7 +146,7 @@ func (h *Holder) Fetch(ctx context.Context, first, last uint32, recv func(index 
 	if err := send(conn, classic.ChunkRequest{Name: h.Name, First: first, Last: last}); err != nil {
 		return err
 	}
-	in := &steady{Conn: conn}
+	in := &steady{Conn: conn, ctx: ctx, limit: h.Limit}
 	for next := first; ; next++ {
 		reply, err := readReply(conn)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"shoal/internal/classic"
 	"shoal/internal/offence"
+	"shoal/internal/throttle"
 )
 
 // Reasons for which [Serve] ends a conversation: keys of its book.
@@ -42,6 +43,8 @@ type ServeConfig struct {
 	Log     *slog.Logger
 	// Sent is told of each piece of a file that was given to the network.
 	Sent func(name string, bytes int)
+	// Limit is what is sent at most, by all conversations together; nil: any amount.
+	Limit *throttle.Rate
 	// Changed is told of a shared file that has changed, and is not served for that reason.
 	Changed func(name string, err error)
 }
@@ -61,7 +64,7 @@ func Serve(ctx context.Context, conn net.Conn, cfg ServeConfig) {
 	for {
 		request, err := readRequest(conn, header)
 		if err == nil {
-			err = answer(conn, request, cfg)
+			err = answer(ctx, conn, request, cfg)
 		}
 		if err == nil {
 			continue
@@ -118,12 +121,12 @@ func readRequest(conn net.Conn, header []byte) (classic.Header, error) {
 }
 
 // answer answers one question.
-func answer(conn net.Conn, request classic.Header, cfg ServeConfig) error {
-	out := &steady{Conn: conn}
+func answer(ctx context.Context, conn net.Conn, request classic.Header, cfg ServeConfig) error {
+	out := &steady{Conn: conn, ctx: ctx, limit: cfg.Limit}
 	switch q := request.(type) {
 	case classic.FileRequest:
 		_, chunks, _ := lookup(q.Name, cfg)
-		_, err := out.Write(classic.FileResponse{Chunks: chunks}.Append(nil))
+		_, err := out.write(classic.FileResponse{Chunks: chunks}.Append(nil))
 		return err
 	case classic.ChunkRequest:
 		file, chunks, found := lookup(q.Name, cfg)
@@ -168,7 +171,7 @@ func sendChunk(out *steady, name string, file File, index uint32, buf []byte, cf
 	start := int64(index) * classic.ChunkSize
 	end := min(start+classic.ChunkSize, file.Size)
 	header := classic.ChunkResponse{Index: index, Size: uint32(end - start)}
-	if _, err := out.Write(header.Append(nil)); err != nil {
+	if _, err := out.write(header.Append(nil)); err != nil {
 		return err
 	}
 	for at := start; at < end; {

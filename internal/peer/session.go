@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"shoal/internal/offence"
+	"shoal/internal/throttle"
 	"shoal/internal/wire"
 )
 
@@ -110,10 +111,11 @@ type Below interface {
 
 // SessionConfig says what a [Session] works with.
 type SessionConfig struct {
-	Conn        net.Conn     // its peer is known already
-	Flush       func() error // sends what was written to Conn
-	Widen       func()       // called once, by the reader, when the first piece comes; nil: nothing
-	Below       Below        // what is below Conn; nil: nothing is known of it
+	Conn        net.Conn       // its peer is known already
+	Flush       func() error   // sends what was written to Conn
+	Widen       func()         // called once, by the reader, when the first piece comes; nil: nothing
+	Below       Below          // what is below Conn; nil: nothing is known of it
+	Limit       *throttle.Rate // of what is served, shared with others; nil: none
 	Self, Other wire.PeerID
 	Dialled     bool
 	Hello       wire.Hello

@@ -1,11 +1,14 @@
 package peer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"time"
+
+	"shoal/internal/throttle"
 )
 
 // Bounds of a conversation. docs/CLASSIC.md section 7.
@@ -27,8 +30,10 @@ var ErrStalled = errors.New("stalled")
 // steady is a connection whose transfers must move: it sets deadlines for reads and writes that succeed only in part.
 type steady struct {
 	net.Conn
-	deadline time.Time // the one that is set
-	since    time.Time // start of the time over which bytes is counted
+	ctx      context.Context // ends waits for the limit
+	limit    *throttle.Rate  // nil: none
+	deadline time.Time       // the one that is set
+	since    time.Time       // start of the time over which bytes is counted
 	bytes    int64
 }
 
@@ -47,8 +52,22 @@ func (s *steady) moved(n int, now time.Time) error {
 	return nil
 }
 
+// turn waits until n bytes may be moved. That is not the other end's fault.
+func (s *steady) turn(n int) error {
+	if s.limit == nil {
+		return nil
+	}
+	before := time.Now()
+	err := s.limit.Wait(s.ctx, n)
+	if !s.since.IsZero() {
+		s.since = s.since.Add(time.Since(before))
+	}
+	return err
+}
+
 // Read reads part of a transfer.
 func (s *steady) Read(b []byte) (int, error) {
+	b = b[:s.limit.Part(len(b))]
 	now := time.Now()
 	if s.deadline.Sub(now) < StallTimeout-time.Second { // not before each read: there are thousands a second
 		s.deadline = now.Add(StallTimeout)
@@ -61,11 +80,30 @@ func (s *steady) Read(b []byte) (int, error) {
 	if err == nil {
 		err = s.moved(n, now)
 	}
+	if err == nil {
+		err = s.turn(n)
+	}
 	return n, err
 }
 
 // Write writes part of a transfer, for as long as the other end takes any of it.
-func (s *steady) Write(b []byte) (int, error) {
+func (s *steady) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		part := b[n : n+s.limit.Part(len(b)-n)]
+		if err := s.turn(len(part)); err != nil {
+			return n, err
+		}
+		k, err := s.write(part)
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// write is Write without a limit.
+
+func (s *steady) write(b []byte) (int, error) {
 	written := 0
 	for {
 		s.SetWriteDeadline(time.Now().Add(StallTimeout))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"shoal/internal/throttle"
 	"shoal/internal/wire"
 )
 
@@ -21,6 +22,7 @@ type errReason interface{ Reason() wire.Reason }
 func (s *Session) write(ctx context.Context) error {
 	var frame, batch []byte
 	pace := newPace(s.cfg.Below)
+	turn := turn{limit: s.cfg.Limit}
 	ping := time.NewTimer(0)
 	defer ping.Stop()
 	hold := time.NewTimer(time.Hour)
@@ -78,7 +80,7 @@ func (s *Session) write(ctx context.Context) error {
 		if frame == nil {
 			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
 		}
-		if wait, err := s.hold(ctx, pace, unflushed); err != nil {
+		if wait, err := s.hold(ctx, pace, &turn, v.Len-v.at, unflushed); err != nil {
 			return err
 		} else if wait > 0 {
 			unflushed = 0
@@ -90,7 +92,7 @@ func (s *Session) write(ctx context.Context) error {
 			}
 			continue
 		}
-		n, err := s.sendFrame(ctx, v, frame, pace.frame)
+		n, err := s.sendFrame(ctx, v, frame, turn.take())
 		if err != nil {
 			return err
 		}
@@ -106,18 +108,44 @@ func (s *Session) write(ctx context.Context) error {
 
 // hold returns how long to wait before the next frame, 0 if it may go; what was written before has left then. Who takes nothing for too
 // long is given up.
-func (s *Session) hold(ctx context.Context, p *pace, unflushed int) (time.Duration, error) {
-	if s.cfg.Below == nil {
-		return 0, nil
+func (s *Session) hold(ctx context.Context, p *pace, t *turn, rest int64, unflushed int) (wait time.Duration, err error) {
+	now := time.Now()
+	if s.cfg.Below != nil {
+		stuck := false
+		if wait, stuck = p.wait(now, s.cfg.Below.Held, s.cfg.Below.Acked); stuck {
+			return 0, ErrOutbox
+		}
 	}
-	wait, stuck := p.wait(time.Now(), s.cfg.Below.Held, s.cfg.Below.Acked)
-	switch {
-	case stuck:
-		return 0, ErrOutbox
-	case wait > 0 && unflushed > 0:
+	if wait == 0 {
+		wait = t.wait(now, int(min(int64(p.frame), rest)))
+	}
+	if wait > 0 && unflushed > 0 {
 		return wait, s.flush(ctx)
 	}
 	return wait, nil
+}
+
+// turn is a session's turn in a limit that it shares with others: the bytes of its next data frame, and when they may go.
+type turn struct {
+	limit *throttle.Rate
+	bytes int
+	taken bool
+	due   time.Time
+}
+
+// wait takes a turn for at most so many bytes, if there is none, and returns how long to wait for it. Control messages go meanwhile.
+func (t *turn) wait(now time.Time, most int) time.Duration {
+	if !t.taken {
+		t.bytes = t.limit.Part(most)
+		t.taken, t.due = true, now.Add(t.limit.Reserve(now, t.bytes))
+	}
+	return max(t.due.Sub(now), 0)
+}
+
+// take uses the turn, and returns how many bytes it has.
+func (t *turn) take() int {
+	t.taken = false
+	return t.bytes
 }
 
 // sendFrame sends the next bytes of what is served, and its end when there are no more.

@@ -94,6 +94,7 @@ type Giver struct {
 	changed  time.Duration // when a promise was given or ended last
 	patience time.Duration
 	tries    int // promises that were given since patience had ended
+	limit    *Limit
 
 	uplink  float64       // bytes per second, the best of the last windows
 	rate    float64       // bytes per second, of late
@@ -158,7 +159,7 @@ type promise struct {
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
-	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1, patience: minPatience}
+	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1, patience: minPatience, limit: NewLimit(freshPromises)}
 }
 
 // AddContent brings in a content. A source has had all of it from the start: it names pieces that have not left yet.
@@ -166,6 +167,7 @@ func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
 	for len(g.contents) <= c {
 		g.contents = append(g.contents, nil)
 	}
+	g.limit.Piece(max(pieceSize, 1))
 	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]pieceSet)}
 }
 
@@ -307,6 +309,7 @@ func (l *leecher) late(credit uint64) int {
 // settle ends a promise: its piece has left, or is free again.
 func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	g.changed = max(g.changed, now)
+	g.limit.Refund(p.size - p.sent)
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
 	v := g.content(p.Content)
@@ -456,7 +459,7 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	weight := min(1, dt.Seconds()/meanTime.Seconds())
 	g.rate += weight * (float64(total-g.total)/dt.Seconds() - g.rate)
 	g.peak.look(now, total-g.total)
-	if best := g.peak.perSecond(); best > grows*g.uplink {
+	if best := g.limit.cap(g.peak.perSecond()); best > grows*g.uplink {
 		g.uplink, g.patience = best, minPatience
 	} else {
 		g.uplink = best
@@ -545,7 +548,7 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	if g.fresh() {
 		most = freshPromises
 	}
-	for {
+	for g.limit.Allows(now) {
 		n, insist := -1, false
 		count, rest, ahead, far := g.promised()
 		if count < most+far || rest < ahead {
@@ -554,7 +557,7 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 		if n < 0 && rest < ahead/2 { // the uplink is about to idle
 			n, insist = g.choose(now, true), true
 		}
-		if n < 0 && now-g.changed >= g.patience {
+		if n < 0 && now-g.changed >= g.patience && !g.limited() {
 			if n, insist = g.choose(now, false), false; n >= 0 {
 				g.patience = min(2*g.patience, maxPatience)
 				g.tries++
@@ -565,6 +568,31 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 		}
 		out = append(out, g.promise(now, n, insist))
 	}
+	return out
+}
+
+// SetLimit limits the bytes per second that are promised; 0: no limit.
+func (g *Giver) SetLimit(now time.Duration, rate int64) {
+	under := int64(0)
+	for _, l := range g.peers {
+		if l == nil {
+			continue
+		}
+		for _, p := range l.promises {
+			under += p.size - p.sent
+		}
+	}
+	g.limit.Set(now, rate, under)
+	g.uplink = g.limit.cap(g.peak.perSecond())
+}
+
+// Limit returns the bytes per second that are promised at most, 0 if there is no limit.
+func (g *Giver) Limit() int64 { return g.limit.Rate() }
+
+// limited says whether the limit is what holds the uplink back: then more promises bring nothing.
+func (g *Giver) limited() bool {
+	rate := g.limit.Rate()
+	return rate > 0 && g.rate >= busy*float64(rate)
 }
 
 // promise gives a leecher a credit for what of its wants was served longest ago.
@@ -589,6 +617,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 	g.changed = now
 	g.next++
 	l.promises = append(l.promises, p)
+	g.limit.Charge(p.size)
 	g.turn++
 	l.served, v.served = g.turn, g.turn
 	return p.Grant

@@ -55,7 +55,8 @@ type TakerConfig struct {
 	Have        func(uint32) bool // pieces that are there from the start
 	Rand        *rand.Rand
 	Sequential  bool
-	MaxInFlight int64 // bytes
+	MaxInFlight int64  // bytes
+	Limit       *Limit // shared by all contents of a peer; nil: none
 }
 
 // Taker decides what one content's leecher asks of whom, and when it wants credits. Neighbours are small numbers.
@@ -103,6 +104,7 @@ type flight struct {
 
 // NewTaker makes a taker that knows no neighbours.
 func NewTaker(cfg TakerConfig) *Taker {
+	cfg.Limit.Piece(cfg.PieceLen(0))
 	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand)}
 	for p := range cfg.Pieces {
 		if !cfg.Have(p) {
@@ -116,6 +118,9 @@ func NewTaker(cfg TakerConfig) *Taker {
 
 // Missing returns how many pieces are not verified yet.
 func (t *Taker) Missing() uint32 { return t.left }
+
+// InFlight returns the bytes that were asked for and have not come.
+func (t *Taker) InFlight() int64 { return t.inFlight }
 
 func (t *Taker) peer(n int) *giverOf {
 	if n < 0 || n >= len(t.peers) {
@@ -208,6 +213,7 @@ func (t *Taker) forget(f *flight) {
 	i := slices.Index(t.flights, f)
 	t.flights = slices.Delete(t.flights, i, i+1)
 	t.inFlight -= t.cfg.PieceLen(f.piece) - f.got
+	t.cfg.Limit.Refund(t.cfg.PieceLen(f.piece) - f.got)
 	if g := t.peer(f.peer); g != nil {
 		g.flights--
 		g.asked -= t.cfg.PieceLen(f.piece) - f.got
@@ -283,6 +289,7 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 	t.pickable.remove(piece)
 	t.flights = append(t.flights, &flight{peer: n, piece: piece, began: now, last: now})
 	t.inFlight += t.cfg.PieceLen(piece)
+	t.cfg.Limit.Charge(t.cfg.PieceLen(piece))
 	t.peers[n].flights++
 	t.peers[n].asked += t.cfg.PieceLen(piece)
 	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
@@ -299,7 +306,7 @@ func (t *Taker) hungry(now time.Duration) int {
 		}
 	}
 	// The best rate, not the present one: who gets little for a while would be content with little.
-	ahead := max(t.rate.perSecond(now), t.best.perSecond()) * (rtt + aheadTime).Seconds()
+	ahead := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond())) * (rtt + aheadTime).Seconds()
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - moving
 }
 
@@ -310,9 +317,12 @@ func (t *Taker) SetRTT(n int, rtt time.Duration) {
 	}
 }
 
-// full says whether more is coming than the downlink carries in a second, or more is in flight than may be. What comes slowly, for
+// full says whether more is coming than the downlink carries in a second, or more is in flight than may be, or the limit is used up. What comes slowly, for
 // longer than fillTime already, fills nothing: those who send it would keep out those who are fast.
 func (t *Taker) full(now time.Duration) bool {
+	if !t.cfg.Limit.Allows(now) {
+		return true
+	}
 	if t.cfg.MaxInFlight > 0 && t.inFlight >= max(t.cfg.MaxInFlight, 2*t.cfg.PieceLen(0)) {
 		return true
 	}
@@ -513,6 +523,11 @@ func (t *Taker) Wants(now time.Duration) (out []WantChange) {
 	open := 0
 	if hungry := t.hungry(now); hungry > 0 {
 		open = hungry + spare
+	}
+	if t.cfg.Limit.Rate() > 0 { // most of those many would be passed
+		if open = min(open, 2*enough); !t.cfg.Limit.Allows(now) {
+			open = 0
+		}
 	}
 	for _, g := range t.peers {
 		if g != nil && g.told == WantNow {

@@ -86,6 +86,9 @@ func (p *peer) start() {
 	p.life++
 	p.rand = rand.New(rand.NewPCG(w.cfg.Seed, uint64(p.id)<<8|uint64(p.life)))
 	p.giver = schedule.NewGiver(schedule.GiverConfig{Rand: p.rand})
+	p.giver.SetLimit(w.now, int64(p.cfg.LimitUp))
+	down := schedule.NewLimit(1)
+	down.Set(w.now, int64(p.cfg.LimitDown), 0)
 	p.conns, p.newsAt = nil, 0
 	for c := range w.cfg.Contents {
 		old := p.parts[c]
@@ -106,7 +109,7 @@ func (p *peer) start() {
 		}
 		t.taker = schedule.NewTaker(schedule.TakerConfig{
 			Pieces: w.cfg.Pieces, PieceLen: func(uint32) int64 { return w.cfg.PieceSize }, Have: func(i uint32) bool { return t.have[i] },
-			Rand: p.rand, Sequential: w.cfg.Sequential,
+			Rand: p.rand, Sequential: w.cfg.Sequential, Limit: down,
 		})
 	}
 	p.meet()

@@ -95,6 +95,18 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		}
 		return nil, 0
 	})
+	add("limited", "uplinks limited to half of what they carry, by the schedule alone", func(cfg *Config) (func(int) bool, time.Duration) {
+		for i := range cfg.Peers {
+			cfg.Peers[i].LimitUp = rate / 2
+		}
+		return nil, 0
+	})
+	add("limitdown", "downlinks limited so", func(cfg *Config) (func(int) bool, time.Duration) {
+		for i := range cfg.Peers {
+			cfg.Peers[i].LimitDown = rate / 2
+		}
+		return nil, 0
+	})
 	add("far", "50 ms of delay between all", func(cfg *Config) (func(int) bool, time.Duration) {
 		cfg.Delay = 50 * time.Millisecond
 		return nil, 0
@@ -115,6 +127,11 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // Bound returns the time that no scheme can beat: T* = max(F/u_s, F/d_min, N*F/(u_s + sum u_i)), where a leecher that comes later, or is
 // away for a while, neither takes nor gives in that time, and hostile ones take and do not give. It is for one content.
 func Bound(cfg Config) time.Duration {
+	cfg.Peers = slices.Clone(cfg.Peers)
+	for i := range cfg.Peers {
+		p := &cfg.Peers[i]
+		p.Up, p.Down = limited(p.Up, p.LimitUp), limited(p.Down, p.LimitDown)
+	}
 	f := float64(cfg.Pieces) * float64(cfg.PieceSize)
 	least, fastest := 0.0, 0.0
 	n := 0
@@ -169,6 +186,14 @@ func Bound(cfg Config) time.Duration {
 		}
 	}
 	return seconds(max(least, high))
+}
+
+// limited returns what a link carries when it is limited.
+func limited(rate, limit float64) float64 {
+	if limit > 0 {
+		return min(rate, limit)
+	}
+	return rate
 }
 
 // Outcome is what a scenario gave.

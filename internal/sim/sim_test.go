@@ -35,7 +35,7 @@ func play(t *testing.T, name string, s Sized, seed uint64) Outcome {
 func TestScenariosAreNearTheirBounds(t *testing.T) {
 	most := map[string]float64{
 		"equal": 1.1, "fastdown": 1.07, "slowhalf": 1.25, "slowone": 1.13, "killed": 1.08, "sourcegone": 1.1, "joins": 1.03, "hostile": 1.25,
-		"far": 1.45, "two": 1.04,
+		"far": 1.45, "two": 1.04, "limited": 1.05, "limitdown": 1.05,
 	}
 	for _, sc := range Scenarios(Sized{24, 256, 0}, 3) {
 		o := sc.Play()
@@ -158,6 +158,29 @@ func fill(links []*link, flows []*flow) []float64 {
 		}
 	}
 	return rates
+}
+
+// A limit is kept by the schedule alone, where the links would carry twice as much; and where they carry no more than it, as when a program
+// sends no faster than its limit, it takes nothing from what they carry.
+func TestLimitsAreKeptAndUsed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		up, down float64 // links
+	}{{"limited", rate, rate}, {"limited", rate / 2, rate}, {"limitdown", rate, rate}, {"limitdown", 4 * rate, 4 * rate}} {
+		for _, sc := range Scenarios(Sized{12, 256, 0}, 2) {
+			if sc.Name != c.name {
+				continue
+			}
+			for i := range sc.Config.Peers {
+				sc.Config.Peers[i].Up, sc.Config.Peers[i].Down = c.up, c.down
+			}
+			o := sc.Play()
+			// At the start of all there is a burst: six pieces of 256.
+			if o.Ratio < 0.97 || o.Ratio > 1.1 || o.Waste > 0.02 || o.Unfinished > 0 {
+				t.Errorf("links of %.0f and %.0f: %s", c.up, c.down, sc.Row(o))
+			}
+		}
+	}
 }
 
 func TestTheBoundIsWhatTheFormulaSays(t *testing.T) {

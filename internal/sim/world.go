@@ -21,11 +21,13 @@ const (
 
 // Peer says what a peer is.
 type Peer struct {
-	Up, Down  float64 // bytes per second
-	Join      time.Duration
-	Seeds     []int // contents that it has from the start
-	Wants     []int // contents that it fetches
-	Behaviour Behaviour
+	Up, Down float64 // bytes per second
+	// LimitUp and LimitDown are what the schedule is told to keep to, on links that would carry more; 0: nothing.
+	LimitUp, LimitDown float64
+	Join               time.Duration
+	Seeds              []int // contents that it has from the start
+	Wants              []int // contents that it fetches
+	Behaviour          Behaviour
 	// Crash is when it vanishes, Restart when it is back with what it had verified; 0: never.
 	Crash, Restart time.Duration
 	// CrashCopies is how many copies it sends before it vanishes; 0: any number.
