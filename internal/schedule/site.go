@@ -45,6 +45,7 @@ type site struct {
 	lacking pieceSet // pieces that none of those has
 	all     int      // neighbours inside that have everything and are believed
 	fetcher bool     // we are one
+	stale   bool     // who is there has changed since that was found out
 	team    []uint64 // how the others that are rank
 
 	claims map[uint32]claim // pieces that others inside fetch
@@ -102,6 +103,7 @@ func (t *Taker) SetInside(now time.Duration, n int, rank uint64) {
 		return 1
 	})
 	s.order = slices.Insert(s.order, at, n)
+	s.stale = true
 }
 
 // outside says whether a neighbour is outside of the site that we share with others.
@@ -162,11 +164,13 @@ func (t *Taker) believe(g *giverOf, on bool) {
 	}
 	t.count(g, -1)
 	g.inside.doubted = true
+	t.claim(0, g.inside, nil)
 }
 
 // leaveSite forgets a neighbour inside.
 func (t *Taker) leaveSite(n int, g *giverOf) {
 	t.claim(0, g.inside, nil)
+	t.site.stale = true
 	t.site.order = slices.DeleteFunc(t.site.order, func(o int) bool { return o == n })
 }
 
@@ -174,7 +178,7 @@ func (t *Taker) leaveSite(n int, g *giverOf) {
 // same one, the one that ranks lower gives it up: those requests are to be cancelled. They are free for others already.
 func (t *Taker) Claimed(now time.Duration, n int, pieces []uint32) (lost []Cancel) {
 	g := t.peer(n)
-	if g == nil || g.inside == nil || now-max(g.inside.since, g.inside.brought) >= siteBarren {
+	if g == nil || g.inside == nil || g.inside.doubted || now-max(g.inside.since, g.inside.brought) >= siteBarren {
 		return nil
 	}
 	var list []uint32
@@ -253,6 +257,13 @@ func (t *Taker) siteReceived(now time.Duration, g *giverOf, bytes int64) {
 	}
 }
 
+// siteStalled takes in that a neighbour has not sent what it was asked for.
+func (t *Taker) siteStalled(n int) {
+	if g := t.peer(n); t.site != nil && g != nil && g.inside != nil {
+		t.believe(g, false)
+	}
+}
+
 // siteVerified takes in that a request has brought its piece.
 func (t *Taker) siteVerified(now time.Duration, f *flight) {
 	s, g := t.site, t.peers[f.peer]
@@ -302,6 +313,7 @@ func (t *Taker) elect(now time.Duration) {
 	s := t.site
 	need := t.needed()
 	places := siteFetchers
+	s.stale = false
 	s.team = s.team[:0]
 	for _, n := range s.order {
 		g := t.peers[n]
@@ -309,7 +321,7 @@ func (t *Taker) elect(now time.Duration) {
 		if in.rank < s.rank {
 			break
 		}
-		if g.all || in.pieces == t.cfg.Pieces {
+		if g.all || in.pieces == t.cfg.Pieces || in.doubted {
 			continue
 		}
 		if places == 0 {
@@ -373,6 +385,9 @@ func mix(rank uint64, piece uint32) uint64 {
 
 // creditOutside answers a credit of a neighbour outside.
 func (t *Taker) creditOutside(now time.Duration, n int, g *giverOf, named int64) Answer {
+	if t.site.stale {
+		t.elect(now)
+	}
 	if !t.site.fetcher || t.hungryOutside(now, g) <= 0 {
 		return t.pass(now, n, aheadTime)
 	}
@@ -434,6 +449,9 @@ func (t *Taker) wantsOutside(now time.Duration, out []WantChange) []WantChange {
 	s := t.site
 	if s == nil || len(s.order) == 0 {
 		return out
+	}
+	if s.stale {
+		t.elect(now)
 	}
 	waiting := 0
 	for n, g := range t.peers {

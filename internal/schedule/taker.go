@@ -627,6 +627,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	for _, c := range stalled {
 		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
 			t.peers[c.Peer].paused = now + stallPause
+			t.siteStalled(c.Peer)
 		}
 	}
 	if t.site != nil {
