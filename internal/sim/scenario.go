@@ -108,7 +108,7 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		return nil, seconds(2 * f / rate)
 	})
 	add("sites", "two sites, the link between them a tenth as fast as a peer's", sites(s.N, rate/10, f))
-	add("campus", "two sites, the link between them a tenth as fast as all peers of one together", sites(s.N, rate*float64(s.N)/20, f))
+	add("campus", "two sites, the link between them a tenth as fast as those of one site together", sites(s.N, rate*float64(s.N)/20, f))
 	return out
 }
 
