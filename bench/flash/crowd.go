@@ -112,7 +112,7 @@ func (c *crowd) logs(i int) string {
 
 // prepare makes the network, starts all processes, and returns when all leechers wait at their gates.
 func (c *crowd) prepare(ctx context.Context, w wire) (err error) {
-	if c.net, err = newNetwork(ctx, c.dir, append([]link{c.plan.source}, c.plan.leechers...), w); err != nil {
+	if c.net, err = newNetwork(ctx, c.dir, append([]link{c.plan.source}, c.plan.leechers...), w, c.plan.between); err != nil {
 		return err
 	}
 	if err := c.tool.share(ctx, c); err != nil {

@@ -53,7 +53,7 @@ func (s space) proc(file string) string { return fmt.Sprintf("/proc/%d/net/%s", 
 // network is a switch with machines around it. Machine 0 is the source, the leechers follow, and the last one is the server, whose link
 // has no limit.
 type network struct {
-	hub      space
+	hub      space // of the switch, or both
 	machines []space
 }
 
@@ -67,9 +67,9 @@ type wire struct {
 	congestion string        // TCP's congestion control; empty: the machine's
 }
 
-// newNetwork joins machines with the given links, and one for the server. Each direction of a link is shaped where it enters the cable: the
+// newNetwork joins machines with the given links, and one for the server, by one switch, or by two with a link between them. Each direction of a link is shaped where it enters the cable: the
 // uplink at the machine's end, the downlink at that of the switch.
-func newNetwork(ctx context.Context, dir string, links []link, w wire) (_ *network, err error) {
+func newNetwork(ctx context.Context, dir string, links []link, w wire, between float64) (_ *network, err error) {
 	n := &network{}
 	defer func() {
 		if err != nil {
@@ -82,6 +82,11 @@ func newNetwork(ctx context.Context, dir string, links []link, w wire) (_ *netwo
 	if err = n.hub.run(ctx, quiet, fmt.Sprintf("ip link add hub type bridge mcast_snooping 0 && ip link set hub mtu %d up", w.mtu)); err != nil {
 		return nil, err
 	}
+	if between > 0 {
+		if err = n.hub.run(ctx, w.second(between)...); err != nil {
+			return nil, err
+		}
+	}
 	for i := range len(links) + 1 {
 		s, err := newSpace(ctx, dir)
 		if err != nil {
@@ -91,7 +96,7 @@ func newNetwork(ctx context.Context, dir string, links []link, w wire) (_ *netwo
 		addr, port := fmt.Sprintf("10.77.0.%d", i+1), "port"+strconv.Itoa(i)
 		hub := []string{
 			fmt.Sprintf("ip link add %s mtu %d type veth peer name eth0 mtu %d netns %d", port, w.mtu, w.mtu, s.keeper.PID()),
-			fmt.Sprintf("ip link set %s master hub up", port),
+			fmt.Sprintf("ip link set %s master %s up", port, switchOf(i, len(links), between)),
 		}
 		machine := []string{quiet, "ip link set lo up", "ip link set eth0 up"}
 		if w.congestion != "" {

@@ -5,6 +5,7 @@ package main
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,6 +24,12 @@ func TestCountersOfTheKernel(t *testing.T) {
 	}
 	if got, err := parseTraffic(table, 4); err == nil {
 		t.Errorf("of four ports three are there: %v", got)
+	}
+	if to, from, err := parseCrossed(strings.ReplaceAll(table, " port0:", "cross0:")); to != 3000 || from != 1000000 || err != nil {
+		t.Errorf("%d and %d have crossed, %v", to, from, err)
+	}
+	if _, _, err := parseCrossed(table); err == nil {
+		t.Error("there is no such link")
 	}
 	segs, err := parseSegments("Ip: Forwarding\nIp: 1\nTcp: InSegs OutSegs RetransSegs\nTcp: 7 8 9\n")
 	if want := (segments{8, 9}); err != nil || segs != want {

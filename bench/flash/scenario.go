@@ -14,6 +14,7 @@ import (
 type plan struct {
 	size     float64
 	contents int
+	between  float64 // the rate of the link between two sites, half of the leechers each, the source in the first; 0: there is one
 	source   link
 	leechers []link    // leecher i wants the content i modulo their number
 	at       []float64 // when each starts; nil: all at once
@@ -72,6 +73,12 @@ var scenarios = []scenario{
 		p.bound = joining(size, p.source, p.leechers, p.at)
 		return p
 	}, notes: noteJoins},
+	{name: "sites", about: "two sites, the link between them a tenth as fast as a leecher's", plan: func(size, rate float64, n int) plan {
+		p := equal(size, rate, n)
+		p.between = rate / 10
+		p.bound = max(p.bound, size/p.between)
+		return p
+	}, notes: noteSites},
 	{name: "stall", about: "a tenth of the leechers stopped (SIGSTOP) at half of T*", plan: func(size, rate float64, n int) plan {
 		p := halfway(equal)(size, rate, n)
 		k := n - stalledOf(n)

@@ -47,7 +47,7 @@ func (ours) share(ctx context.Context, c *crowd) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	args = c.net.machines[0].within(append([]string{c.shoal, "share", "--json", verbose(c), "--state", c.state(0)}, c.files...)...)
+	args = c.net.machines[0].within(append([]string{c.shoal, "share", "--json", verbose(c), "--state", c.state(0), "--site", c.site(0)}, c.files...)...)
 	if c.source, err = lab.Start(ctx, c.logs(0), args[0], args[1:]...); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (ours) share(ctx context.Context, c *crowd) error {
 
 func (ours) get(c *crowd, i int, _ bool) []string {
 	l := c.leechers[i]
-	return []string{c.shoal, "get", filepath.Base(l.file), "--json", verbose(c), "--stay", "-o", l.dir, "--state", c.state(i + 1)}
+	return []string{c.shoal, "get", filepath.Base(l.file), "--json", verbose(c), "--stay", "-o", l.dir, "--state", c.state(i + 1), "--site", c.site(i + 1)}
 }
 
 // verbose is the flag that makes the program say more, if that is kept.

@@ -24,6 +24,7 @@ type peerFlags struct {
 	listen    string
 	advertise string
 	limits    limitFlags
+	site      string
 }
 
 func (p *peerFlags) add(cmd *cobra.Command) {
@@ -33,6 +34,10 @@ func (p *peerFlags) add(cmd *cobra.Command) {
 		fmt.Sprintf("where to serve other peers, ADDR:PORT (default: every interface, port %d, or any if that is taken)", node.DefaultPort))
 	cmd.Flags().StringVar(&p.advertise, "advertise", "",
 		"address that others are told, ADDR[:PORT], one of this machine's (default: the one from which the server is reached)")
+}
+
+func (p *peerFlags) addSite(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.site, "site", "", "where this machine is, any word: between sites each piece crosses about once")
 }
 
 func addClassic(cmd *cobra.Command, classic *bool) {

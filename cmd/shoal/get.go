@@ -67,6 +67,7 @@ A link joins its swarm, if need be, and says which file; in a swarm a name is en
 		},
 	}
 	o.add(cmd)
+	o.addSite(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", ".", "folder, or path of the file")
 	f.StringSliceVar(&o.from, "from", nil, "download only from the holders at ADDR or ADDR:PORT (may be given several times)")

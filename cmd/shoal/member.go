@@ -14,12 +14,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"shoal/internal/classic"
 	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
 	"shoal/internal/swarm"
+	"shoal/internal/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -129,6 +131,10 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 		}
 		cfg.Listen = addr
 	}
+	if len(p.site) > wire.MaxAgent || !utf8.ValidString(p.site) {
+		return nil, &usageError{fmt.Sprintf("--site: at most %d bytes of UTF-8", wire.MaxAgent)}
+	}
+	cfg.Site = p.site
 	if p.classic {
 		servers := cfg.Servers
 		if len(servers) == 0 {

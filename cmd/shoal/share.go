@@ -40,6 +40,7 @@ the line that the others paste.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runShare(cmd.Context(), e, o, args) },
 	}
 	o.add(cmd)
+	o.addSite(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "share the one file under this name")
 	f.BoolVar(&o.once, "once", false, "end when one whole copy was given")

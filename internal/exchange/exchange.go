@@ -58,6 +58,11 @@ func (o *Offence) Error() string { return o.Reason + ": " + o.What }
 type Config struct {
 	Seed uint64
 	Log  *slog.Logger
+	// Site is where this peer is; empty: nowhere in particular. Between sites each piece crosses about once. Self and Instance are by
+	// which those of a site know each other.
+	Site     string
+	Self     wire.PeerID
+	Instance uint64
 }
 
 // Exchange exchanges contents with sessions. Its methods may be called from any goroutine while it runs.

@@ -44,6 +44,8 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		})
 	case *wire.Credit:
 		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
+	case *wire.Claim:
+		l.with(n, m.Channel, func(ch *channel) { l.hearClaim(ch, m) })
 	case *wire.Pass:
 		c := l.giver.Pass(l.now(), n.id, m.Credit, m.Later)
 		l.with(n, m.Channel, func(ch *channel) {

@@ -47,7 +47,12 @@ type table struct {
 }
 
 func newTable(t *testing.T, pieces int) *table {
-	b := &table{t: t, x: New(Config{Seed: 1}), want: make([]byte, pieces*content.MinPiece-100)}
+	return newTableIn(t, pieces, "")
+}
+
+// newTableIn is a table at a site.
+func newTableIn(t *testing.T, pieces int, site string) *table {
+	b := &table{t: t, x: New(Config{Seed: 1, Site: site}), want: make([]byte, pieces*content.MinPiece-100)}
 	for i := range b.want {
 		b.want[i] = byte(rand.Uint32())
 	}
@@ -130,6 +135,12 @@ func (b *table) sit() *guest { b.t.Helper(); return b.sitOver(nil) }
 // sitOver is sit over a network that can be asked.
 func (b *table) sitOver(below peer.Below) *guest {
 	b.t.Helper()
+	return b.sitWith(below, "")
+}
+
+// sitWith is sitOver for a guest of a site.
+func (b *table) sitWith(below peer.Below, site string) *guest {
+	b.t.Helper()
 	b.seat++
 	ours, theirs := pair()
 	g := &guest{t: b.t, conn: theirs, heard: make(chan any, 1<<16), ended: make(chan struct{})}
@@ -148,7 +159,7 @@ func (b *table) sitOver(below peer.Below) *guest {
 	}()
 	go g.listen()
 	b.t.Cleanup(func() { stop(nil); theirs.Close(); <-g.ended; g.busy.Wait() })
-	g.says(&wire.Hello{Version: 1, Instance: 2})
+	g.says(&wire.Hello{Version: 1, Instance: 2, Site: site})
 	<-g.s.Ready()
 	b.x.Join(g.s, stop)
 	close(joined)

@@ -181,9 +181,10 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 	c.taker = schedule.NewTaker(schedule.TakerConfig{
 		Pieces: g.Pieces, PieceLen: g.Len, Have: d.Have, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
 		Limit: l.down,
+		Site:  l.x.cfg.Site != "", Rank: wire.SiteRank(c.ID, l.x.cfg.Self, l.x.cfg.Instance),
 	})
 	for _, ch := range c.channels {
-		c.taker.AddPeer(l.now(), ch.conn.id)
+		l.addGiver(ch)
 		l.takeHaves(ch)
 		if l.sendInfo(ch); d.Bytes() > 0 {
 			l.snapshot(ch)
@@ -255,7 +256,7 @@ func (l *loop) newChannel(n *conn, c *exchanged, number uint64) *channel {
 	n.opened++
 	c.channels = append(c.channels, ch)
 	if c.taker != nil {
-		c.taker.AddPeer(l.now(), n.id)
+		l.addGiver(ch)
 	}
 	return ch
 }
@@ -396,6 +397,7 @@ func (l *loop) act() {
 			continue
 		}
 		l.tellWants(c)
+		l.tellClaims(c)
 	}
 }
 

@@ -35,6 +35,7 @@ type MemberConfig struct {
 	Listen  string       // host:port on which to serve; empty: every interface, DefaultPort, or any port if that is taken
 	Name    string       // of this machine, for people
 	Agent   string       // program and version, for people
+	Site    string       // where it is: between sites each piece crosses about once; empty: nowhere in particular
 	Cache   *store.Cache // of hashes; nil: none
 	// LimitUp and LimitDown are the bytes per second that are given and fetched at most, over all contents, neighbours and protocols; 0: no limit.
 	LimitUp, LimitDown int64
@@ -103,8 +104,8 @@ func NewMember(cfg MemberConfig) *Member {
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
 	}
-	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log})
 	m.up, m.down = throttle.New(0), throttle.New(0)
+	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance})
 	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
 	m.ss = newSessions(m)
 	if cfg.Classic != nil {
@@ -135,7 +136,7 @@ func (m *Member) Close() error {
 
 func (m *Member) hello() wire.Hello {
 	return wire.Hello{
-		Version: 1, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()),
+		Version: 1, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()), Site: m.cfg.Site,
 	}
 }
 

@@ -57,23 +57,27 @@ type TakerConfig struct {
 	Sequential  bool
 	MaxInFlight int64  // bytes
 	Limit       *Limit // shared by all contents of a peer; nil: none
+	Site        bool   // it is in a site, of which those that are in it are named by [Taker.SetInside]
+	Rank        uint64
 }
 
 // Taker decides what one content's leecher asks of whom, and when it wants credits. Neighbours are small numbers.
 type Taker struct {
-	cfg      TakerConfig
-	missing  pieceSet
-	left     uint32 // pieces that are missing
-	pickable *rarity
-	peers    []*giverOf // by number
-	flights  []*flight  // requests under way, in the order in which they were made
-	inFlight int64      // bytes asked for and not received
-	first    uint32
-	turn     uint64
-	rate     meter
-	best     peak
-	came     int64   // bytes since the last tick
-	speed    float64 // bytes per second at which pieces came, in the mean of all neighbours
+	cfg       TakerConfig
+	missing   pieceSet
+	left      uint32 // pieces that are missing
+	pickable  *rarity
+	peers     []*giverOf // by number
+	flights   []*flight  // requests under way, in the order in which they were made
+	inFlight  int64      // bytes asked for and not received
+	first     uint32
+	turn      uint64
+	rate      meter
+	best      peak
+	came      int64   // bytes since the last tick
+	site      *site   // nil: it is in none
+	outsiders int     // requests under way to neighbours that are not in it
+	speed     float64 // bytes per second at which pieces came, in the mean of all neighbours
 }
 
 // giverOf is what a taker knows of a neighbour.
@@ -90,7 +94,9 @@ type giverOf struct {
 	flights int
 	asked   int64 // bytes asked of it and not received
 	rate    meter
-	speed   float64 // bytes per second at which pieces came, in the mean; 0: none has
+	speed   float64       // bytes per second at which pieces came, in the mean; 0: none has
+	inside  *insider      // nil: it is not in our site
+	wanted  time.Duration // when it was told so, being outside
 }
 
 // flight is a request under way.
@@ -112,6 +118,9 @@ func NewTaker(cfg TakerConfig) *Taker {
 			t.left++
 			t.pickable.add(p)
 		}
+	}
+	if cfg.Site {
+		t.site = newSite(cfg.Pieces, cfg.Rank)
 	}
 	return t
 }
@@ -140,13 +149,16 @@ func (t *Taker) AddPeer(_ time.Duration, n int) {
 }
 
 // Has says that a neighbour has a piece.
-func (t *Taker) Has(_ time.Duration, n int, piece uint32) {
+func (t *Taker) Has(now time.Duration, n int, piece uint32) {
 	g := t.peer(n)
 	if g == nil || piece >= t.cfg.Pieces || g.hasPiece(piece) {
 		return
 	}
 	g.has.set(piece)
 	t.pickable.change(piece, true)
+	if g.inside != nil {
+		t.siteHas(now, g, piece)
+	}
 	if t.missing.has(piece) {
 		g.useful++
 		if t.pickable.pos[piece] >= 0 {
@@ -163,6 +175,9 @@ func (t *Taker) HasAll(now time.Duration, n int) {
 	}
 	t.Reset(now, n)
 	g.all, g.useful, g.passed = true, t.left, false
+	if g.inside != nil {
+		t.count(g, 1)
+	}
 }
 
 // Reset says that a neighbour has nothing any more, until it says so again.
@@ -170,6 +185,9 @@ func (t *Taker) Reset(_ time.Duration, n int) {
 	g := t.peer(n)
 	if g == nil {
 		return
+	}
+	if g.inside != nil {
+		t.siteForget(g)
 	}
 	for p := range t.cfg.Pieces {
 		if g.has.has(p) {
@@ -194,6 +212,9 @@ func (t *Taker) RemovePeer(now time.Duration, n int) {
 		}
 	}
 	t.Reset(now, n)
+	if g.inside != nil {
+		t.leaveSite(n, g)
+	}
 	t.peers[n] = nil
 }
 
@@ -215,6 +236,9 @@ func (t *Taker) forget(f *flight) {
 	t.inFlight -= t.cfg.PieceLen(f.piece) - f.got
 	t.cfg.Limit.Refund(t.cfg.PieceLen(f.piece) - f.got)
 	if g := t.peer(f.peer); g != nil {
+		if g.inside == nil {
+			t.outsiders--
+		}
 		g.flights--
 		g.asked -= t.cfg.PieceLen(f.piece) - f.got
 	}
@@ -259,6 +283,8 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 	switch {
 	case t.full(now) || t.crowded(now, g): // not later: who insists would be passed again and again
 		return t.pass(now, n, aheadTime)
+	case t.outside(g):
+		return t.creditOutside(now, n, g, named)
 	case !insist && named < 0 && t.hungry(now) <= 0 && g.told == WantNot: // what was said last crosses the credit, and holds
 		return Answer{}
 	case !insist && named < 0 && t.hungry(now) <= 0:
@@ -290,6 +316,9 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 	t.flights = append(t.flights, &flight{peer: n, piece: piece, began: now, last: now})
 	t.inFlight += t.cfg.PieceLen(piece)
 	t.cfg.Limit.Charge(t.cfg.PieceLen(piece))
+	if t.peers[n].inside == nil {
+		t.outsiders++
+	}
 	t.peers[n].flights++
 	t.peers[n].asked += t.cfg.PieceLen(piece)
 	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
@@ -300,7 +329,7 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 func (t *Taker) hungry(now time.Duration) int {
 	moving, rtt := 0, time.Duration(0)
 	for _, f := range t.flights {
-		if now-f.last < idleTime+t.peers[f.peer].rtt {
+		if now-f.last < idleTime+t.peers[f.peer].rtt && !t.outside(t.peers[f.peer]) {
 			moving++
 			rtt = max(rtt, t.peers[f.peer].rtt)
 		}
@@ -348,45 +377,57 @@ func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
 
 // pick returns the rarest piece that a neighbour has, of those that are missing and not in flight.
 func (t *Taker) pick(g *giverOf) (uint32, bool) {
+	return t.pickIf(g, nil)
+}
+
+// pickIf returns the rarest of those that may be fetched: any, if may is nil.
+func (t *Taker) pickIf(g *giverOf, may func(uint32) bool) (uint32, bool) {
 	if t.cfg.Sequential {
 		for ; t.first < t.cfg.Pieces && !t.missing.has(t.first); t.first++ {
 		}
 		for p := t.first; p < min(t.cfg.Pieces, t.first+window); p++ {
-			if t.pickable.pos[p] >= 0 && g.hasPiece(p) {
+			if t.pickable.pos[p] >= 0 && g.hasPiece(p) && (may == nil || may(p)) {
 				return p, true
 			}
 		}
 		return 0, false
 	}
 	for _, p := range t.pickable.order[:min(len(t.pickable.order), rareDepth)] {
-		if g.hasPiece(p) {
+		if g.hasPiece(p) && (may == nil || may(p)) {
 			return p, true
 		}
 	}
 	if len(t.pickable.order) <= rareDepth {
 		return 0, false
 	}
-	return t.sample(g)
+	return t.sample(g, may)
 }
 
 // sample returns the rarest of some pieces that a neighbour has, from a random place on: where it has few of the rarest, looking at
 // all in their order would take too long.
-func (t *Taker) sample(g *giverOf) (best uint32, ok bool) {
+func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool) {
 	words := len(t.missing)
 	from := t.cfg.Rand.IntN(words)
 	found := 0
 	for i := range words {
 		at := (from + i) % words
-		for w := g.has[at] & t.missing[at]; w != 0; w &= w - 1 {
+		w := t.missing[at]
+		if !g.all {
+			w &= g.has[at]
+		}
+		if t.outside(g) {
+			w &= t.site.lacking[at]
+		}
+		for ; w != 0; w &= w - 1 {
 			p := uint32(at*64 + bits.TrailingZeros64(w))
 			if t.pickable.pos[p] < 0 {
 				continue
 			}
-			if !ok || t.pickable.pos[p] < t.pickable.pos[best] {
+			if (may == nil || may(p)) && (!ok || t.pickable.pos[p] < t.pickable.pos[best]) {
 				best, ok = p, true
 			}
 			if found++; found == rareDepth {
-				return best, true
+				return best, ok
 			}
 		}
 	}
@@ -464,6 +505,9 @@ func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 			t.inFlight -= bytes
 			t.peers[n].asked -= bytes
 			t.peers[n].rate.add(now, bytes)
+			if t.site != nil {
+				t.siteReceived(now, t.peers[n], bytes)
+			}
 		}
 	}
 }
@@ -486,6 +530,9 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	for _, f := range fs[:copies] {
 		if f.got == t.cfg.PieceLen(piece) {
 			t.learn(now, f)
+			if t.site != nil {
+				t.siteVerified(now, f)
+			}
 		}
 		losers = append(losers, Cancel{f.peer, piece})
 		t.forget(f)
@@ -530,12 +577,12 @@ func (t *Taker) Wants(now time.Duration) (out []WantChange) {
 		}
 	}
 	for _, g := range t.peers {
-		if g != nil && g.told == WantNow {
+		if g != nil && g.told == WantNow && !t.outside(g) {
 			open--
 		}
 	}
 	for n, g := range t.peers {
-		if g == nil {
+		if g == nil || t.outside(g) {
 			continue
 		}
 		t.look(now, n, g)
@@ -550,7 +597,7 @@ func (t *Taker) Wants(now time.Duration) (out []WantChange) {
 	for ; open > 0; open-- {
 		best := -1
 		for n, g := range t.peers {
-			if g != nil && g.told != WantNow && !g.passed && g.useful > 0 && t.left > 0 && now >= g.paused &&
+			if g != nil && g.told != WantNow && !t.outside(g) && !g.passed && g.useful > 0 && t.left > 0 && now >= g.paused &&
 				(best < 0 || g.turn < t.peers[best].turn) {
 				best = n
 			}
@@ -560,7 +607,7 @@ func (t *Taker) Wants(now time.Duration) (out []WantChange) {
 		}
 		out = append(out, t.tell(best, WantNow))
 	}
-	return out
+	return t.wantsOutside(now, out)
 }
 
 func (t *Taker) tell(n int, want Want) WantChange {
@@ -595,7 +642,11 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	for _, c := range stalled {
 		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
 			t.peers[c.Peer].paused = now + stallPause
+			t.siteStalled(c.Peer)
 		}
+	}
+	if t.site != nil {
+		t.siteTick(now)
 	}
 	return stalled
 }

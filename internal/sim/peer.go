@@ -14,6 +14,8 @@ const (
 	tickTime = 50 * time.Millisecond
 	// meetTime is how often a peer with few neighbours looks for more.
 	meetTime = time.Second
+	// siteFirst is how many of those that rank first in a site everybody there is told of.
+	siteFirst = 8
 )
 
 // peer is a simulated peer.
@@ -109,7 +111,7 @@ func (p *peer) start() {
 		}
 		t.taker = schedule.NewTaker(schedule.TakerConfig{
 			Pieces: w.cfg.Pieces, PieceLen: func(uint32) int64 { return w.cfg.PieceSize }, Have: func(i uint32) bool { return t.have[i] },
-			Rand: p.rand, Sequential: w.cfg.Sequential, Limit: down,
+			Rand: p.rand, Sequential: w.cfg.Sequential, Limit: down, Site: p.cfg.Site != 0, Rank: p.rank(c),
 		})
 	}
 	p.meet()
@@ -132,10 +134,50 @@ func (p *peer) meet() {
 	}
 	p.rand.Shuffle(len(who), func(i, j int) { who[i], who[j] = who[j], who[i] })
 	if most < len(w.peers) {
+		p.nearFirst(who, max(0, most/2-p.degree()))
 		who = who[:max(0, min(len(who), most/2-p.degree()))]
 	}
 	for _, q := range who {
 		p.connect(q)
+	}
+}
+
+// nearFirst puts three quarters of one's own site first, of so many, those before that rank first there: as the server does.
+func (p *peer) nearFirst(who []*peer, n int) {
+	if p.cfg.Site == 0 || len(who) <= n {
+		return
+	}
+	var near, far []*peer
+	for _, q := range who {
+		if q.cfg.Site == p.cfg.Site {
+			near = append(near, q)
+		} else {
+			far = append(far, q)
+		}
+	}
+	for i := range min(siteFirst, len(near)) {
+		best := i
+		for j := i; j < len(near); j++ {
+			if near[j].rank(0) > near[best].rank(0) {
+				best = j
+			}
+		}
+		near[i], near[best] = near[best], near[i]
+	}
+	most := max(min(len(near), 3*n/4), n-len(far))
+	copy(who[copy(who, near[:most]):], append(far, near[most:]...))
+}
+
+// rank is what all peers agree upon.
+func (p *peer) rank(content int) uint64 {
+	return rand.New(rand.NewPCG(p.w.cfg.Seed^uint64(content), uint64(p.id))).Uint64()
+}
+
+// gave counts what has gone to another.
+func (p *peer) gave(to *peer, bytes int64) {
+	p.sent += bytes
+	if p.cfg.Site != to.cfg.Site {
+		p.w.result.Crossed += bytes
 	}
 }
 
@@ -172,15 +214,24 @@ func (c *conn) enter() {
 	p.conns[c.n] = c
 	c.want, c.news = make([]schedule.Want, len(p.parts)), make([]schedule.News, len(p.parts))
 	c.out = &flow{from: p, to: q, links: []*link{p.up, q.down}}
+	if thin := p.w.leave[p.cfg.Site]; thin != nil && p.cfg.Site != q.cfg.Site {
+		c.out.links = append(c.out.links, thin)
+	}
 	p.giver.AddPeer(c.n, q.id)
 	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
-	for _, t := range p.parts {
+	for i, t := range p.parts {
 		if t.taker != nil {
 			t.taker.AddPeer(p.w.now, c.n)
+			if c.inside() {
+				t.taker.SetInside(p.w.now, c.n, q.rank(i))
+			}
 			t.taker.SetRTT(c.n, 2*p.w.cfg.Delay)
 		}
 	}
 }
+
+// inside says whether both ends are in one site.
+func (c *conn) inside() bool { return c.own.cfg.Site != 0 && c.own.cfg.Site == c.other.own.cfg.Site }
 
 // introduce tells the other end what is here.
 func (c *conn) introduce() {
@@ -216,7 +267,7 @@ func (c *conn) end() {
 	if !c.out.gone {
 		c.out.gone = true
 		for _, r := range c.serving {
-			p.sent += p.w.net.sentOf(c.out, r)
+			p.gave(c.other.own, p.w.net.sentOf(c.out, r))
 		}
 		p.w.net.stop(c.out)
 	}
@@ -278,6 +329,12 @@ func (c *conn) hear(e *event) {
 		return
 	case evGet:
 		c.serve(e)
+	case evClaims:
+		if t.taker != nil {
+			for _, lost := range t.taker.Claimed(now, c.n, e.list) {
+				p.cancel(t, lost, nil)
+			}
+		}
 	case evPass:
 		if c.want[e.content] != schedule.WantNot {
 			c.wanted(e.content, later(e.on))
@@ -336,7 +393,7 @@ func (c *conn) cancelled(r *request) {
 	}
 	c.serving = slices.DeleteFunc(c.serving, func(o *request) bool { return o == r })
 	p.w.net.cancel(c.out, r)
-	p.sent += r.sent
+	p.gave(c.other.own, r.sent)
 	p.giver.Progress(c.n, r.credit, r.sent)
 	p.giver.Ended(p.w.now, c.n, r.credit, false)
 	p.w.tell(c, event{kind: evEnd, content: int32(r.content), req: r})
@@ -496,6 +553,12 @@ func (p *peer) wants(content int) {
 	}
 	for _, c := range t.taker.Wants(p.w.now) {
 		p.conns[c.Peer].say(event{kind: evWant, content: int32(content), credit: uint64(c.Want)})
+	}
+	claims, tell := t.taker.Claims(p.w.now)
+	for _, c := range p.conns {
+		if tell && c != nil && c.inside() {
+			p.w.tell(c, event{kind: evClaims, content: int32(content), list: claims})
+		}
 	}
 }
 

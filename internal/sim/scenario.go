@@ -119,7 +119,20 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		}
 		return nil, seconds(2 * f / rate)
 	})
+	add("sites", "two sites, the link between them a tenth as fast as a peer's", sites(s.N, rate/10, f))
+	add("campus", "two sites, the link between them a tenth as fast as those of one site together", sites(s.N, rate*float64(s.N)/20, f))
 	return out
+}
+
+// sites puts half of the leechers into another site than the source, behind a link.
+func sites(n int, between, f float64) func(*Config) (func(int) bool, time.Duration) {
+	return func(cfg *Config) (func(int) bool, time.Duration) {
+		for i := range cfg.Peers {
+			cfg.Peers[i].Site = 1 + 2*i/(n+2)
+		}
+		cfg.Between = between
+		return nil, max(Bound(*cfg), seconds(f/between))
+	}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -202,6 +215,7 @@ type Outcome struct {
 	Ratio, Median float64 // of the last and the middle one's time to the bound
 	Copies        float64 // sent by the source
 	Waste         float64 // part of what was wanted
+	Crossed       float64 // copies that went from one site to another
 }
 
 // Play runs a scenario.
@@ -219,7 +233,7 @@ func (s Scenario) Play() Outcome {
 		}
 	}
 	slices.Sort(times)
-	o := Outcome{Result: r, Copies: float64(r.Sent[0]) / f, Waste: float64(r.Wasted) / wanted}
+	o := Outcome{Result: r, Copies: float64(r.Sent[0]) / f, Waste: float64(r.Wasted) / wanted, Crossed: float64(r.Crossed) / f}
 	if len(times) > 0 {
 		o.Ratio = times[len(times)-1].Seconds() / s.Bound.Seconds()
 		o.Median = times[len(times)/2].Seconds() / s.Bound.Seconds()
@@ -233,6 +247,10 @@ const Header = "| scenario | N | pieces | makespan / bound | median / bound | co
 
 // Row is an outcome as a line of a table.
 func (s Scenario) Row(o Outcome) string {
+	note := s.Note
+	if o.Crossed > 0 {
+		note += fmt.Sprintf("; %.3f copies cross", o.Crossed)
+	}
 	return fmt.Sprintf("| %s | %d | %d | %.3f | %.3f | %.2f | %.1f %% | %d | %016x | %s |", s.Name, len(s.Config.Peers)-1, s.Config.Pieces, o.Ratio, o.Median,
-		o.Copies, 100*o.Waste, o.Unfinished, o.Hash, s.Note)
+		o.Copies, 100*o.Waste, o.Unfinished, o.Hash, note)
 }

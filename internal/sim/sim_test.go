@@ -35,7 +35,7 @@ func play(t *testing.T, name string, s Sized, seed uint64) Outcome {
 func TestScenariosAreNearTheirBounds(t *testing.T) {
 	most := map[string]float64{
 		"equal": 1.1, "fastdown": 1.07, "slowhalf": 1.25, "slowone": 1.13, "killed": 1.08, "sourcegone": 1.1, "joins": 1.03, "hostile": 1.25,
-		"far": 1.45, "two": 1.04, "limited": 1.05, "limitdown": 1.05,
+		"far": 1.45, "two": 1.04, "limited": 1.05, "limitdown": 1.05, "sites": 1.02, "campus": 1.35,
 	}
 	for _, sc := range Scenarios(Sized{24, 256, 0}, 3) {
 		o := sc.Play()
@@ -48,6 +48,9 @@ func TestScenariosAreNearTheirBounds(t *testing.T) {
 		}
 		if o.Copies > 1.1 && (sc.Name == "equal" || sc.Name == "fastdown") {
 			t.Errorf("%s: the source sent %.2f copies", sc.Name, o.Copies)
+		}
+		if o.Crossed > 1.02 {
+			t.Errorf("%s: %.3f copies cross", sc.Name, o.Crossed)
 		}
 	}
 }

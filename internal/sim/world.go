@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -34,6 +35,8 @@ type Peer struct {
 	CrashCopies float64
 	// Leaves says that it goes as soon as it is complete.
 	Leaves bool
+	// Site is where it is; 0: nowhere.
+	Site int
 }
 
 // Config is a swarm to be simulated.
@@ -47,6 +50,8 @@ type Config struct {
 	Delay      time.Duration // of every message and byte, one way
 	Limit      time.Duration // the simulation ends then; 0: an hour
 	Sequential bool
+	// Between is the rate of the link from each site to all others; 0: any.
+	Between float64
 }
 
 // Result is what a run gave.
@@ -56,6 +61,7 @@ type Result struct {
 	Unfinished int             // honest peers that live and are not complete
 	Sent       []int64         // payload bytes of each peer
 	Wasted     int64           // bytes that came in vain
+	Crossed    int64           // payload bytes from one site to another
 	Events     uint64
 	Hash       uint64 // of all events
 }
@@ -77,6 +83,7 @@ const (
 	evTick
 	evNews
 	evDo
+	evClaims
 )
 
 // event is something that happens to a peer, at the connection to another.
@@ -125,7 +132,8 @@ type world struct {
 	rand   *rand.Rand
 	net    network
 	peers  []*peer
-	open   int // honest peers that live, or will come back, and are not complete
+	leave  map[int]*link // from each site to all others
+	open   int           // honest peers that live, or will come back, and are not complete
 	result Result
 	trace  uint64
 }
@@ -168,10 +176,15 @@ func Run(cfg Config) Result {
 	if cfg.Limit == 0 {
 		cfg.Limit = time.Hour
 	}
-	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0))}
+	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), leave: make(map[int]*link)}
 	w.net.w = w
 	w.result.Done = make([]time.Duration, len(cfg.Peers))
 	w.result.Sent = make([]int64, len(cfg.Peers))
+	for _, p := range cfg.Peers {
+		if cfg.Between > 0 && w.leave[p.Site] == nil {
+			w.leave[p.Site] = &link{rate: cfg.Between, level: math.Inf(1)}
+		}
+	}
 	for i, p := range cfg.Peers {
 		w.peers = append(w.peers, newPeer(w, i, p))
 		if p.Behaviour == Honest && len(p.Wants) > 0 && (p.Crash == 0 || p.Restart > 0) {
@@ -234,7 +247,7 @@ func (w *world) left(f *flow) {
 	r.sent = r.size
 	w.net.next(f)
 	p := f.from
-	p.sent += r.size
+	p.gave(f.to, r.size)
 	p.giver.Progress(r.giver.n, r.credit, r.size)
 	p.giver.Ended(w.now, r.giver.n, r.credit, true)
 	r.giver.serving = slices.DeleteFunc(r.giver.serving, func(o *request) bool { return o == r })

@@ -49,6 +49,7 @@ type tablePeer struct {
 	role    string
 	name    string
 	agent   string
+	site    string
 	addrs   []string
 	holds   map[content.ID]bool
 	follows map[content.ID]int // how many it was told of
@@ -305,8 +306,8 @@ func (t *Table) Follow(k PeerKey, id content.ID) (*wire.Peers, error) {
 	c := t.content(id)
 	c.followers[k] = true
 	m := &wire.Peers{ID: id, Snapshot: true, Total: t.total(c, k)}
-	for _, i := range t.draw(len(c.holders)) {
-		if h := c.holders[i]; h != k && len(m.Added) < drawSize {
+	for _, h := range t.drawFor(p, c) {
+		if h != k && len(m.Added) < drawSize {
 			m.Added = append(m.Added, t.addr(h))
 		}
 	}

@@ -231,6 +231,7 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	}
 	s.members[m.key] = m
 	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
+	s.table.SetSite(m.key, hello.Site)
 	s.mu.Unlock()
 	c.SetWriteDeadline(time.Now().Add(v2Dead))
 	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) { // all of them may be more than an outbox holds

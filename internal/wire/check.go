@@ -27,6 +27,7 @@ const (
 	MaxCursor     = 64       // bytes of a page's mark
 	MaxBitmap     = 32 << 10 // bytes of a have's bitmap
 	MaxRuns       = 8192     // numbers in a have's runs
+	MaxClaims     = 64       // pieces in a claim
 )
 
 // MaxPart is the most bytes of a manifest in one [Part].
@@ -161,7 +162,7 @@ func statements(list [][]byte) error {
 	return nil
 }
 
-func (m *Hello) check() error { return text(MaxAgent, m.Agent, m.Name) }
+func (m *Hello) check() error { return text(MaxAgent, m.Agent, m.Name, m.Site) }
 func (m *Use) check() error   { return nil }
 func (m *Ping) check() error  { return nil }
 func (m *Pong) check() error  { return nil }
@@ -230,6 +231,15 @@ func (m *Pass) check() error   { return first(channel(m.Channel), when(m.Credit 
 func (m *Cancel) check() error { return when(m.Request == 0, errRange) }
 func (m *End) check() error    { return when(m.Request == 0, errRange) }
 func (m *Close) check() error  { return channel(m.Channel) }
+
+func (m *Claim) check() error {
+	for _, p := range m.Pieces {
+		if err := piece(p); err != nil {
+			return err
+		}
+	}
+	return first(channel(m.Channel), when(len(m.Pieces) > MaxClaims, errList))
+}
 
 func (m *Enter) check() error { return first(addrs(m.Addrs), statements(m.Removals)) }
 

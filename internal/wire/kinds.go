@@ -22,6 +22,7 @@ var kinds = map[Type]reflect.Type{
 	TypeCancel:   reflect.TypeFor[Cancel](),
 	TypeEnd:      reflect.TypeFor[End](),
 	TypeClose:    reflect.TypeFor[Close](),
+	TypeClaim:    reflect.TypeFor[Claim](),
 	TypeEnter:    reflect.TypeFor[Enter](),
 	TypeOffer:    reflect.TypeFor[Offer](),
 	TypeHold:     reflect.TypeFor[Hold](),
@@ -94,6 +95,9 @@ func (*End) Type() Type { return TypeEnd }
 
 // Type returns TypeClose.
 func (*Close) Type() Type { return TypeClose }
+
+// Type returns TypeClaim.
+func (*Claim) Type() Type { return TypeClaim }
 
 // Type returns TypeEnter.
 func (*Enter) Type() Type { return TypeEnter }

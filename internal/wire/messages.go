@@ -29,6 +29,7 @@ const (
 	TypeData     Type = 40
 	TypeEnd      Type = 42
 	TypeClose    Type = 44
+	TypeClaim    Type = 45 // odd: who knows no sites ignores it
 
 	TypeEnter   Type = 64
 	TypeOffer   Type = 66
@@ -85,6 +86,7 @@ type (
 		Port     uint16 `cbor:"6,keyasint,omitempty"` // where the sender listens; 0: nowhere
 		Age      uint64 `cbor:"7,keyasint,omitempty"` // of a server: milliseconds since it began
 		Requests uint64 `cbor:"8,keyasint,omitempty"` // how many requests at once the sender takes; 0: 64
+		Site     string `cbor:"9,keyasint,omitempty"` // where the sender is; empty: nowhere in particular
 	}
 	// Use says that this connection is the one to be used.
 	Use struct{}
@@ -186,6 +188,11 @@ type (
 	End struct {
 		Request uint64 `cbor:"1,keyasint"`
 		Reason  Reason `cbor:"2,keyasint"`
+	}
+	// Claim says which pieces the sender fetches from outside of the site that it shares with the receiver: all of them, each time.
+	Claim struct {
+		Channel uint64   `cbor:"1,keyasint"`
+		Pieces  []uint32 `cbor:"2,keyasint,omitempty"`
 	}
 	// Close ends a channel.
 	Close struct {
