@@ -199,7 +199,7 @@ func (c command) start(t *testing.T) *process {
 		}
 	}
 	// Each process is a machine of its own, unless the test says otherwise.
-	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite, "SHOAL_STATE="+newState()), c.env...)
+	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite, "SHOAL_STATE="+newState(), "SHOAL_NO_LAN=true"), c.env...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ type peerFlags struct {
 	classic   bool
 	listen    string
 	advertise string
+	asks      bool // it only asks: nobody need find it
 }
 
 func (p *peerFlags) add(cmd *cobra.Command) {

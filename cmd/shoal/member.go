@@ -114,6 +114,13 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 		Swarm: sw, Name: machineName(), Agent: agent(), Log: e.log(level), Cache: store.OpenCache(filepath.Join(e.state, "hashes")),
 		Warn: func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
 	}
+	switch {
+	case e.noLAN:
+	case p.asks:
+		cfg.LAN = node.LANLook
+	default:
+		cfg.LAN = node.LANFull
+	}
 	if e.server != defaultServer {
 		addr, err := identity.CheckServer(e.server)
 		if err != nil {
@@ -162,6 +169,7 @@ func (e *env) inSwarm(ctx context.Context, p peerFlags, body func(ctx context.Co
 	if p.listen == "" {
 		p.listen = ":0"
 	}
+	p.asks = true
 	m, err := p.member(e, sw, slog.LevelWarn)
 	if err != nil {
 		return err
@@ -213,7 +221,7 @@ func openServer(ctx context.Context, e *env, sw *identity.Swarm, listen, adverti
 		lock.Close()
 		return nil, err
 	}
-	s := node.NewServer(node.ServerConfig{Swarm: sw, Name: machineName(), Agent: agent(), Classic: classicConfig, Log: e.log(level)})
+	s := node.NewServer(node.ServerConfig{Swarm: sw, Name: machineName(), Agent: agent(), Classic: classicConfig, LAN: !e.noLAN, Log: e.log(level)})
 	return &serverHost{s, sw, ln, lock}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type MemberConfig struct {
 	Agent   string       // program and version, for people
 	Cache   *store.Cache // of hashes; nil: none
 	Classic *Config      // to be a peer of the classic swarm on the same port too; nil: not
+	LAN     LANMode      // what it does on the local network; not with Classic
 	Log     *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
@@ -51,12 +53,13 @@ type Member struct {
 	x        *exchange.Exchange
 	client   *swarm.V2Client
 	ss       *sessions
+	near     *near
 	classic  *Node
 	library  *store.Library
 	port     atomic.Uint32
 	bodies   atomic.Int64  // served over HTTP at this moment
 	local    atomic.Bool   // the server is reached over loopback
-	entered  chan struct{} // closed when the server has let us in
+	entered  chan struct{} // closed when the server has let us in, or the work may begin without
 	enterOne sync.Once
 	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
 
@@ -100,7 +103,7 @@ func NewMember(cfg MemberConfig) *Member {
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
 	}
 	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log})
-	m.ss = newSessions(m)
+	m.ss, m.near = newSessions(m), newNear(m)
 	if cfg.Classic != nil {
 		m.classic = New(*cfg.Classic)
 	}
@@ -120,7 +123,7 @@ func (m *Member) Close() error {
 
 func (m *Member) hello() wire.Hello {
 	return wire.Hello{
-		Version: 1, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()),
+		Version: 1, Features: wire.FeatureSeek, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()),
 	}
 }
 
@@ -139,7 +142,7 @@ func (m *Member) Addr() string {
 func (m *Member) Port() int { return int(m.port.Load()) }
 
 // Run takes part in the swarm for as long as body runs, which begins once the server has let us in, and returns what body
-// returns; or sooner, with an error, when the member cannot listen or enter.
+// returns; or sooner, with an error, when the member cannot listen or enter. On the local network it also begins when no server answers.
 func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) error {
 	ln, err := m.listen()
 	if err != nil {
@@ -147,14 +150,16 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	}
 	defer ln.Close()
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
+	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
-		Dial: m.dialServer, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals,
+		Dial: m.dialServer, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
 	})
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	errDone := errors.New("done")
 	g.Go(func() error { return m.x.Run(ctx) })
 	g.Go(func() error { m.ss.run(ctx); return nil })
+	g.Go(func() error { m.near.run(ctx); return nil })
 	g.Go(func() error {
 		if err := m.client.Run(ctx, m.hear); err != nil {
 			return &ServerError{Server: strings.Join(m.cfg.Servers, ","), Err: err}
@@ -225,7 +230,7 @@ func (m *Member) listen() (net.Listener, error) {
 // dialServer connects to the first server that answers.
 func (m *Member) dialServer(ctx context.Context) (*swarm.V2Link, error) {
 	var errs []error
-	for _, addr := range m.cfg.Servers {
+	for _, addr := range append(slices.Clone(m.cfg.Servers), m.near.serverAddrs()...) {
 		tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
@@ -282,8 +287,10 @@ func (m *Member) hear(e swarm.V2Event) {
 	switch {
 	case e.Entered != nil:
 		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
+		m.near.rest()
 		m.enterOne.Do(func() { close(m.entered) })
 	case e.Lost != nil:
+		m.near.look(e.Lost)
 		m.cfg.Log.Warn("lost the swarm server, coming back", "err", e.Lost)
 	case e.Peers != nil:
 		m.ss.heard(e.Peers)
@@ -347,19 +354,6 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 		m.client.Offer(record)
 	}
 	return s, nil
-}
-
-// Find returns what the swarm has under a name, or of an id.
-func (m *Member) Find(ctx context.Context, name string, prefix content.Prefix) ([]wire.Entry, error) {
-	return m.client.Find(ctx, name, prefix)
-}
-
-// List returns all that the swarm has.
-func (m *Member) List(ctx context.Context) ([]wire.Entry, error) { return m.client.List(ctx) }
-
-// Who returns who is in the swarm, or who ever was.
-func (m *Member) Who(ctx context.Context, all bool) ([]wire.Member, error) {
-	return m.client.Who(ctx, all)
 }
 
 // ServerAge returns how long the server has been running.

@@ -22,6 +22,8 @@ var kinds = map[Type]reflect.Type{
 	TypeCancel:   reflect.TypeFor[Cancel](),
 	TypeEnd:      reflect.TypeFor[End](),
 	TypeClose:    reflect.TypeFor[Close](),
+	TypeSeek:     reflect.TypeFor[Seek](),
+	TypeHere:     reflect.TypeFor[Here](),
 	TypeEnter:    reflect.TypeFor[Enter](),
 	TypeOffer:    reflect.TypeFor[Offer](),
 	TypeHold:     reflect.TypeFor[Hold](),
@@ -94,6 +96,12 @@ func (*End) Type() Type { return TypeEnd }
 
 // Type returns TypeClose.
 func (*Close) Type() Type { return TypeClose }
+
+// Type returns TypeSeek.
+func (*Seek) Type() Type { return TypeSeek }
+
+// Type returns TypeHere.
+func (*Here) Type() Type { return TypeHere }
 
 // Type returns TypeEnter.
 func (*Enter) Type() Type { return TypeEnter }
