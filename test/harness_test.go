@@ -131,9 +131,13 @@ type event struct {
 	CACert   string
 	Token    string
 	Wasted   int64
+	Holders  int
+	Shares   int
+	Peer     string
 	Addr     string
 	Text     string
 	Code     string
+	Cause    string
 	Size     int64
 	Resumed  int64
 	Done     int64
@@ -143,6 +147,8 @@ type event struct {
 	Exit     int
 	Verified bool
 	Already  bool
+
+	Reachable bool
 }
 
 func is(kind string) func(event) bool { return func(e event) bool { return e.T == kind } }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -152,7 +151,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
 	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
-		Dial: m.dialServer, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
+		Dial: m.near.dialServers, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
 	})
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
@@ -227,23 +226,31 @@ func (m *Member) listen() (net.Listener, error) {
 	return ln, nil
 }
 
-// dialServer connects to the first server that answers.
-func (m *Member) dialServer(ctx context.Context) (*swarm.V2Link, error) {
+// dialServers connects to the first server that answers.
+func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
 	var errs []error
-	for _, addr := range append(slices.Clone(m.cfg.Servers), m.near.serverAddrs()...) {
-		tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-			continue
+	for _, addr := range m.cfg.Servers {
+		link, err := m.dialServer(ctx, addr)
+		if err == nil {
+			return link, nil
 		}
-		remote := tc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		m.local.Store(remote.IsLoopback())
-		return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(remote.IsLoopback())}, nil
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}
 	if len(errs) == 0 {
 		errs = append(errs, errors.New("no server of this swarm is known"))
 	}
 	return nil, errors.Join(errs...)
+}
+
+// dialServer connects to a server.
+func (m *Member) dialServer(ctx context.Context, addr string) (*swarm.V2Link, error) {
+	tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
+	if err != nil {
+		return nil, err
+	}
+	remote := tc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	m.local.Store(remote.IsLoopback())
+	return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(remote.IsLoopback())}, nil
 }
 
 // addrs returns where this member can be dialled: at the addresses of its interfaces, at loopback exactly when the server

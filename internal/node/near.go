@@ -14,6 +14,7 @@ import (
 	"shoal/internal/identity"
 	"shoal/internal/lan"
 	"shoal/internal/peer"
+	"shoal/internal/swarm"
 	"shoal/internal/wire"
 )
 
@@ -69,6 +70,7 @@ type near struct {
 	talks    map[*peer.Session]*talk
 
 	wake    chan struct{} // holds one: there may be somebody to dial
+	served  chan struct{} // holds one: a server was heard
 	running sync.WaitGroup
 }
 
@@ -92,6 +94,7 @@ func newNear(m *Member) *near {
 	return &near{
 		m: m, known: make(map[nearKey]*neighbour), servers: make(map[netip.AddrPort]time.Time),
 		budget: newBucket(nearRate, nearBurst), talks: make(map[*peer.Session]*talk), wake: make(chan struct{}, 1),
+		served: make(chan struct{}, 1),
 	}
 }
 
@@ -194,7 +197,11 @@ func (n *near) alone() bool {
 func (n *near) mayBegin(now time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.since.IsZero() && (len(n.talks) > 0 || n.why != nil && now.Sub(n.since) > settleTime)
+	if n.since.IsZero() || n.why == nil && len(n.talks) == 0 {
+		return false
+	}
+	met := n.why != nil && len(n.talks) > 0 && len(n.servers) == 0
+	return met || now.Sub(n.since) > settleTime // a server that was heard is given that time
 }
 
 // noServer is the error of one who has found nobody.
@@ -249,6 +256,10 @@ func (n *near) hearServer(h lan.Heard, now time.Time) {
 		delete(n.servers, oldest)
 	}
 	n.servers[h.Addr] = now
+	select {
+	case n.served <- struct{}{}:
+	default:
+	}
 }
 
 // room makes room for one more at an address. n.mu is held.
@@ -274,15 +285,74 @@ func (n *near) room(at netip.Addr) bool {
 	return false
 }
 
-// serverAddrs returns where servers of the swarm were heard.
-func (n *near) serverAddrs() (out []string) {
+// dialServers connects to a server where it is known to be, or where one was heard: its address may have changed.
+func (n *near) dialServers(ctx context.Context) (*swarm.V2Link, error) {
+	if n.lan == nil {
+		return n.m.dialServers(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	known, elsewhere := context.WithCancel(ctx)
+	defer elsewhere()
+	failed := make(chan struct{})
+	var heard *swarm.V2Link
+	var dialling sync.WaitGroup
+	dialling.Go(func() {
+		if heard = n.dialHeard(ctx, failed); heard != nil {
+			elsewhere()
+		}
+	})
+	link, err := n.m.dialServers(known)
+	if err == nil {
+		cancel()
+	}
+	close(failed)
+	dialling.Wait()
+	switch {
+	case heard == nil:
+		return link, err
+	case link != nil:
+		heard.Conn.Close()
+		return link, nil
+	}
+	return heard, nil
+}
+
+// dialHeard connects to a server that was heard, until all that are known have failed and so have those.
+func (n *near) dialHeard(ctx context.Context, failed <-chan struct{}) *swarm.V2Link {
+	tried := make(map[netip.AddrPort]bool)
+	for {
+		addr, ok := n.heardServer(tried)
+		if !ok {
+			select {
+			case <-n.served:
+				continue
+			case <-failed:
+			case <-ctx.Done():
+			}
+			return nil
+		}
+		tried[addr] = true
+		dialling, cancel := context.WithTimeout(ctx, nearTimeout)
+		link, err := n.m.dialServer(dialling, addr.String())
+		cancel()
+		if err == nil {
+			return link
+		}
+		n.m.cfg.Log.Debug("no server where one was heard", "addr", addr, "err", err)
+	}
+}
+
+// heardServer returns where a server was heard that was not tried.
+func (n *near) heardServer(tried map[netip.AddrPort]bool) (addr netip.AddrPort, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for a := range n.servers {
-		out = append(out, a.String())
+		if !tried[a] && len(tried) < 2*maxNearServers {
+			return a, true
+		}
 	}
-	slices.Sort(out)
-	return out
+	return addr, false
 }
 
 // reach returns where a peer that a server named was heard on the local network.
