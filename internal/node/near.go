@@ -58,7 +58,7 @@ const (
 // session is there, it is as any other.
 type near struct {
 	m   *Member
-	lan *lan.LAN // nil: it is not used
+	lan announcer // nil: it is not used
 
 	mu       sync.Mutex // guards what follows
 	known    map[nearKey]*neighbour
@@ -72,6 +72,12 @@ type near struct {
 	wake    chan struct{} // holds one: there may be somebody to dial
 	served  chan struct{} // holds one: a server was heard
 	running sync.WaitGroup
+}
+
+// announcer is what speaks on the local network: a [lan.LAN], or a test's.
+type announcer interface {
+	Run(ctx context.Context)
+	Look(on bool)
 }
 
 // nearKey is what a neighbour is known by: anybody can claim a name, but not speak from another's address.
