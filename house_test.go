@@ -54,6 +54,9 @@ var onlyImporter = map[string]string{
 	"github.com/dustin/go-humanize":      "cmd/shoal",
 	"golang.org/x/term":                  "cmd/shoal",
 	"github.com/fxamacker/cbor/v2":       "internal/wire",
+	"golang.org/x/net/dns/dnsmessage":    "internal/lan",
+	"golang.org/x/net/ipv4":              "internal/lan",
+	"golang.org/x/net/ipv6":              "internal/lan",
 }
 
 // imports returns what the non-test files of each package import, by the package's folder.

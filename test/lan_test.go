@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -163,6 +164,24 @@ func TestAServerWhoseAddressHasChangedIsFound(t *testing.T) {
 	if st := b.list("swarm", "status"); len(st) != 1 || !st[0].Reachable {
 		t.Errorf("status: %+v", st)
 	}
+	b.shoal("get", "f.img", "-o", b.dir, "--once").succeeds()
+	sameContent(t, b.path("f.img"), path)
+}
+
+// A network without a single address but those that IPv6 gives to each machine by itself.
+func TestPeersFindEachOtherByIPv6Alone(t *testing.T) {
+	t.Parallel()
+	requireSpaces(t, syscall.CLONE_NEWNET, "ip", "nsenter", "sh")
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	require(t, err == nil, "IPv6")
+	ms := network(t, 3)
+	server, a, b := onLAN(t, ms[0]), onLAN(t, ms[1]), onLAN(t, ms[2])
+	abandoned(t, server, a, b)
+	for _, m := range ms {
+		m.run("ip", "addr", "flush", "dev", "eth0", "scope", "global")
+	}
+	path, _ := a.file("f.img", 1<<20)
+	a.shoal("share", path).await("sharing", is("sharing"))
 	b.shoal("get", "f.img", "-o", b.dir, "--once").succeeds()
 	sameContent(t, b.path("f.img"), path)
 }

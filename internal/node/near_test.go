@@ -238,7 +238,6 @@ func TestAFloodOfAnnouncementsIsDialledSlowly(t *testing.T) {
 		t.Errorf("%d neighbours and %d servers are known, %d at one address", known, servers, same)
 	}
 	eventually(t, "the first were dialled", func() bool { return dials.Load() >= nearBurst })
-	time.Sleep(time.Second)
 	if n, most := float64(dials.Load()), nearBurst+nearRate*time.Since(began).Seconds()+4*maxNearServers; n > most {
 		t.Errorf("%v dials, at most %v may be", n, most)
 	}
@@ -247,6 +246,45 @@ func TestAFloodOfAnnouncementsIsDialledSlowly(t *testing.T) {
 	}
 	ln.Close()
 	<-served
+}
+
+// Whoever is not there is dialled ever more rarely, and all together at a bounded rate.
+func TestDialsAreRareInTheLongRun(t *testing.T) {
+	l := newLab(t)
+	m := NewMember(MemberConfig{Swarm: l.machine(identity.MemberRole)})
+	defer m.Close()
+	m.near.lan = &voice{air: &air{}, m: m}
+	m.near.look(errors.New("none"))
+	for i := range maxNear {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 1)
+		m.near.hear(lan.Heard{Service: lan.Service{Name: fmt.Sprintf("aaaaaaaaaaaaa%03d", i)}, Addr: at, Asked: true})
+	}
+	now, dials := time.Now(), 0
+	for range 600 { // a minute
+		now = now.Add(100 * time.Millisecond)
+		due := m.near.due(now)
+		dials += len(due)
+		if len(due) > nearDialling {
+			t.Fatalf("%d at once", len(due))
+		}
+		m.near.mu.Lock()
+		for k := range due {
+			m.near.dialling--
+			e := m.near.known[k]
+			e.active, e.after, e.wait = false, now.Add(e.wait), min(2*e.wait, maxNearRedial)
+		}
+		m.near.mu.Unlock()
+	}
+	if dials < nearBurst || dials > nearBurst+60*nearRate+1 {
+		t.Errorf("%d dials in a minute", dials)
+	}
+	m.near.rest()
+	if due := m.near.due(now.Add(time.Minute)); len(due) > 0 {
+		t.Errorf("%d are dialled while a server answers", len(due))
+	}
+	if m.near.due(now.Add(nearMemory + time.Minute)); len(m.near.known) > 0 {
+		t.Errorf("%d are known that were not heard of for long", len(m.near.known))
+	}
 }
 
 func TestAMemberOfAnotherSwarmIsNoNeighbour(t *testing.T) {
