@@ -151,7 +151,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
 	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
-		Dial: m.near.dialServers, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
+		Dial: m.dial, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
 	})
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
@@ -226,7 +226,20 @@ func (m *Member) listen() (net.Listener, error) {
 	return ln, nil
 }
 
-// dialServers connects to the first server that answers.
+// dial connects to a server of the swarm.
+func (m *Member) dial(ctx context.Context) (*swarm.V2Link, error) {
+	link, err := m.near.dialServers(ctx)
+	if err == nil {
+		m.local.Store(isLocal(link.Conn))
+	}
+	return link, err
+}
+
+func isLocal(c net.Conn) bool {
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().IsLoopback()
+}
+
+// dialServers connects to the first server that answers where one is known to be.
 func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
 	var errs []error
 	for _, addr := range m.cfg.Servers {
@@ -248,9 +261,7 @@ func (m *Member) dialServer(ctx context.Context, addr string) (*swarm.V2Link, er
 	if err != nil {
 		return nil, err
 	}
-	remote := tc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-	m.local.Store(remote.IsLoopback())
-	return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(remote.IsLoopback())}, nil
+	return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(isLocal(tc))}, nil
 }
 
 // addrs returns where this member can be dialled: at the addresses of its interfaces, at loopback exactly when the server

@@ -25,8 +25,11 @@ const (
 	// Questions of one neighbour that are answered, per second and at once, and those that we put to one.
 	answerRate, answerBurst = 20, 400
 	askRate, askBurst       = 10, 200
-	// seekTimeout is how long the answer to one question is waited for.
+	// seekTimeout is how long the answer to one question is waited for, seekMost that of all pages, and muteTime how long one is not
+	// asked again who has not answered.
 	seekTimeout = 2 * time.Second
+	seekMost    = 5 * time.Second
+	muteTime    = 10 * time.Second
 	// maxSeekPages bounds the pages of one neighbour's answer, maxSought the entries of all together, maxSeeking who is asked at once.
 	maxSeekPages = 64
 	maxSought    = 8192
@@ -53,6 +56,7 @@ type talk struct {
 	asks    bucket
 	pending map[uint64]chan *wire.Here
 	next    uint64
+	mute    time.Time // until when it is not asked
 }
 
 // newTalk is called before a session is made of a connection.
@@ -137,12 +141,19 @@ func (t *talk) ask(ctx context.Context, q wire.Seek) *wire.Here {
 	case m := <-ch:
 		return m
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) { // and not the end of whoever asked
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.mute = time.Now().Add(muteTime)
+		}
 		return nil
 	}
 }
 
 // all returns all pages of an answer.
 func (t *talk) all(ctx context.Context, q wire.Seek) (out []wire.Entry) {
+	ctx, cancel := context.WithTimeout(ctx, seekMost)
+	defer cancel()
 	for range maxSeekPages {
 		m := t.ask(ctx, q)
 		if m == nil {
@@ -157,12 +168,19 @@ func (t *talk) all(ctx context.Context, q wire.Seek) (out []wire.Entry) {
 	return out
 }
 
+// isMute says whether one does not answer for now.
+func (t *talk) isMute() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().Before(t.mute)
+}
+
 // answerers returns the sessions with those who answer questions.
 func (n *near) answerers() (out []*talk) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for s, t := range n.talks {
-		if s.OtherHello().Features&wire.FeatureSeek != 0 {
+		if s.OtherHello().Features&wire.FeatureSeek != 0 && !t.isMute() {
 			out = append(out, t)
 		}
 	}
