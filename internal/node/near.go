@@ -391,16 +391,15 @@ func (n *near) met() map[string]bool {
 
 // due returns who is to be dialled now, and counts them as being dialled.
 func (n *near) due(now time.Time) map[nearKey]netip.AddrPort {
+	if n.idle(now) {
+		return nil
+	}
 	met := n.met()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := make(map[nearKey]netip.AddrPort)
 	for k, e := range n.known {
-		if !e.active && now.Sub(e.heard) > nearMemory {
-			delete(n.known, k)
-			continue
-		}
-		if n.since.IsZero() || e.active || met[k.name] || now.Before(e.after) ||
+		if e.active || met[k.name] || now.Before(e.after) ||
 			n.dialling >= nearDialling || len(met)+n.dialling >= nearSessions || !n.budget.take(now) {
 			continue
 		}
@@ -410,6 +409,14 @@ func (n *near) due(now time.Time) map[nearKey]netip.AddrPort {
 		out[k] = e.addr
 	}
 	return out
+}
+
+// idle forgets who was not heard of for long, and says whether there is nobody to dial.
+func (n *near) idle(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.known, func(_ nearKey, e *neighbour) bool { return !e.active && now.Sub(e.heard) > nearMemory })
+	return n.since.IsZero() || len(n.known) == 0
 }
 
 // settled says whether all who are there have been found, as far as one can know.
