@@ -69,7 +69,8 @@ func TestPeersFindEachOtherWithoutAServer(t *testing.T) {
 	ms := network(t, 6)
 	server, a, b := onLAN(t, ms[0]), onLAN(t, ms[1]), onLAN(t, ms[2])
 	otherServer, c, d := onLAN(t, ms[3]), onLAN(t, ms[4]), onLAN(t, ms[5])
-	abandoned(t, server, a, b)
+	beside := onLAN(t, ms[1]) // on the same machine as a
+	abandoned(t, server, a, b, beside)
 	abandoned(t, otherServer, c, d)
 
 	path, _ := a.file("f.img", 3<<20+17)
@@ -99,6 +100,8 @@ func TestPeersFindEachOtherWithoutAServer(t *testing.T) {
 		saysAlone(t, get)
 		sameContent(t, to, path)
 	}
+	beside.shoal("get", "f.img", "-o", beside.dir, "--once").succeeds()
+	sameContent(t, beside.path("f.img"), path)
 	d.shoal("get", "f.img", "-o", d.dir, "--once").succeeds()
 	sameContent(t, d.path("f.img"), otherPath)
 	b.shoal("get", "only.img", "-o", b.dir).fails(3, "E-NAME-NOT-FOUND")

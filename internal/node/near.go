@@ -354,11 +354,14 @@ func (n *near) heardServer(tried map[netip.AddrPort]bool) (addr netip.AddrPort, 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for a := range n.servers {
-		if !tried[a] && len(tried) < 2*maxNearServers {
-			return a, true
+		if tried[a] || len(tried) >= 2*maxNearServers {
+			continue
+		}
+		if addr, ok = a, true; !a.Addr().IsLinkLocalUnicast() { // the server tells others from where we come, if it means something to them
+			break
 		}
 	}
-	return addr, false
+	return addr, ok
 }
 
 // reach returns where a peer that a server named was heard on the local network.

@@ -219,7 +219,7 @@ func (ss *sessions) due() (out []*candidate) {
 			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
 			}
-			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
+			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
 				continue
 			}
 			c.active = true
