@@ -23,13 +23,14 @@ var arrows = map[string]string{
 	"internal/offence":   "",
 	"internal/throttle":  "",
 	"internal/history":   "",
+	"internal/lan":       "",
 	"internal/identity":  "internal/content internal/wire",
 	"internal/store":     "internal/content",
 	"internal/peer":      "internal/classic internal/offence internal/throttle internal/wire",
 	"internal/swarm":     "internal/classic internal/content internal/offence internal/wire",
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
-	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
@@ -55,6 +56,9 @@ var onlyImporter = map[string]string{
 	"github.com/dustin/go-humanize":      "cmd/shoal",
 	"golang.org/x/term":                  "cmd/shoal",
 	"github.com/fxamacker/cbor/v2":       "internal/wire",
+	"golang.org/x/net/dns/dnsmessage":    "internal/lan",
+	"golang.org/x/net/ipv4":              "internal/lan",
+	"golang.org/x/net/ipv6":              "internal/lan",
 }
 
 // imports returns what the non-test files of each package import, by the package's folder.

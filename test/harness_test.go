@@ -131,9 +131,13 @@ type event struct {
 	CACert   string
 	Token    string
 	Wasted   int64
+	Holders  int
+	Shares   int
+	Peer     string
 	Addr     string
 	Text     string
 	Code     string
+	Cause    string
 	Size     int64
 	Resumed  int64
 	Done     int64
@@ -143,6 +147,8 @@ type event struct {
 	Exit     int
 	Verified bool
 	Already  bool
+
+	Reachable bool
 }
 
 func is(kind string) func(event) bool { return func(e event) bool { return e.T == kind } }
@@ -199,7 +205,7 @@ func (c command) start(t *testing.T) *process {
 		}
 	}
 	// Each process is a machine of its own, unless the test says otherwise.
-	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite, "SHOAL_STATE="+newState()), c.env...)
+	p.cmd.Env = append(append(p.cmd.Env, "HOME="+suite, "SHOAL_STATE="+newState(), "SHOAL_NO_LAN=true"), c.env...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -23,17 +23,18 @@ type host struct {
 	t          *testing.T
 	dir, state string
 	within     []string
+	env        []string
 }
 
 func newHost(t *testing.T, within []string) host {
 	t.Helper()
-	return host{t, t.TempDir(), newState(), within}
+	return host{t: t, dir: t.TempDir(), state: newState(), within: within}
 }
 
 // shoal starts a command on the machine.
 func (h host) shoal(args ...string) *process {
 	h.t.Helper()
-	return command{args: append(args, "--json", "--state", h.state), within: h.within}.start(h.t)
+	return command{args: append(args, "--json", "--state", h.state), within: h.within, env: h.env}.start(h.t)
 }
 
 func (h host) path(name string) string { return filepath.Join(h.dir, name) }

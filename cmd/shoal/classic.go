@@ -25,6 +25,7 @@ type peerFlags struct {
 	advertise string
 	limits    limitFlags
 	site      string
+	asks      bool // it only asks: nobody need find it
 }
 
 func (p *peerFlags) add(cmd *cobra.Command) {

@@ -165,7 +165,7 @@ func explainSwarm(err error) *failure {
 	case errors.As(err, &server):
 		return &failure{
 			Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
-			What: "cannot reach the swarm server " + server.Server, Cause: netCause(server.Err),
+			What: "cannot reach the swarm server " + server.Server, Cause: netCause(server.Err) + lookedToo(server),
 			Next: "start one with  shoal server --classic      or name another with  --server HOST:PORT",
 		}
 	case errors.As(err, &listen):
@@ -175,6 +175,14 @@ func explainSwarm(err error) *failure {
 		}
 	}
 	return nil
+}
+
+// lookedToo says that the local network was searched as well.
+func lookedToo(server *node.ServerError) string {
+	if server.Looked {
+		return "; nobody of the swarm was found on this network either"
+	}
+	return ""
 }
 
 // netCause says why a network operation failed, without Go's words around it.

@@ -66,6 +66,12 @@ func explainVerified(err error) *failure {
 			Code: "E-USAGE", Exit: exitUsage, What: "the file is called " + quote(hidden.Name) + ", which would be hidden, or be read by some program",
 			Cause: "its name was chosen by who shares it", Next: "say where it is to go: the same command with  -o ./" + shellQuote(strings.TrimLeft(hidden.Name, ".")),
 		}
+	case errors.As(err, &missing) && missing.Asked > 0:
+		return &failure{
+			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody of the swarm on this network shares " + quote(missing.What),
+			Cause: fmt.Sprintf("no server answers, and %d peers on this network were asked", missing.Asked),
+			Next:  "shoal ls    shows what they have; shoal get --wait " + shellQuote(missing.What) + "    waits until somebody shares it, here or through the server",
+		}
 	case errors.As(err, &missing):
 		return &failure{
 			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody in this swarm shares " + quote(missing.What),

@@ -237,7 +237,7 @@ func newStatus(e *env) *cobra.Command {
 }
 
 func statusOf(ctx context.Context, e *env, sw *identity.Swarm) error {
-	p := peerFlags{listen: ":0"}
+	p := peerFlags{listen: ":0", asks: true}
 	m, err := p.member(e, sw, 12)
 	if err != nil {
 		return err
@@ -246,6 +246,7 @@ func statusOf(ctx context.Context, e *env, sw *identity.Swarm) error {
 	var here, files int
 	var bytes int64
 	var up time.Duration
+	alone := false
 	reach := m.Run(ctx, func(ctx context.Context) error {
 		who, err := m.Who(ctx, false)
 		if err != nil {
@@ -256,6 +257,9 @@ func statusOf(ctx context.Context, e *env, sw *identity.Swarm) error {
 			return err
 		}
 		here, files, up = len(who)-1, len(entries), m.ServerAge()
+		if alone = m.Alone(); alone { // those on this network, without ourselves
+			here, up = len(who), 0
+		}
 		for _, f := range entries {
 			bytes += f.Size
 		}
@@ -274,13 +278,18 @@ func statusOf(ctx context.Context, e *env, sw *identity.Swarm) error {
 			Peers     int      `json:"peers"`
 			Files     int      `json:"files"`
 			Bytes     int64    `json:"bytes"`
-		}{1, "swarm", sw.ID().String(), sw.Servers(), identity.PeerText(sw.Self()), string(sw.Role()), reach == nil, up.Seconds(), here, files, bytes})
+		}{1, "swarm", sw.ID().String(), sw.Servers(), identity.PeerText(sw.Self()), string(sw.Role()), reach == nil && !alone, up.Seconds(), here, files, bytes})
 		return reach
 	}
 	fmt.Fprintf(e.stdout, "swarm   %s  this machine is %s (%s)\n", sw.ID().String()[:8], identity.PeerShort(sw.Self()), sw.Role())
 	if reach != nil {
 		fmt.Fprintf(e.stdout, "server  %s  not reachable\n", strings.Join(sw.Servers(), ", "))
 		return reach
+	}
+	if alone {
+		fmt.Fprintf(e.stdout, "server  %s  not reachable\npeers   %d others on this network\nfiles   %d, %s there\n",
+			strings.Join(sw.Servers(), ", "), here, files, size(bytes))
+		return nil
 	}
 	fmt.Fprintf(e.stdout, "server  %s  up %s\npeers   %d others\nfiles   %d, %s\n",
 		strings.Join(sw.Servers(), ", "), age(uint64(up.Seconds())), here, files, size(bytes))

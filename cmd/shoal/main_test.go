@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			addr, err := freeAddr()
 			e.Setenv("SHOAL_SERVER", addr)
 			e.Setenv("NOBODY", "127.0.0.1:1")
+			e.Setenv("SHOAL_NO_LAN", "true")
 			e.Setenv("SHOAL_STATE", filepath.Join(e.WorkDir, "state"))
 			return err
 		},

@@ -117,6 +117,13 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 		Warn:    func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
 		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down),
 	}
+	switch {
+	case e.noLAN:
+	case p.asks:
+		cfg.LAN = node.LANLook
+	default:
+		cfg.LAN = node.LANFull
+	}
 	if e.server != defaultServer {
 		addr, err := identity.CheckServer(e.server)
 		if err != nil {
@@ -169,6 +176,7 @@ func (e *env) inSwarm(ctx context.Context, p peerFlags, body func(ctx context.Co
 	if p.listen == "" {
 		p.listen = ":0"
 	}
+	p.asks = true
 	m, err := p.member(e, sw, slog.LevelWarn)
 	if err != nil {
 		return err
@@ -220,7 +228,7 @@ func openServer(ctx context.Context, e *env, sw *identity.Swarm, listen, adverti
 		lock.Close()
 		return nil, err
 	}
-	s := node.NewServer(node.ServerConfig{Swarm: sw, Name: machineName(), Agent: agent(), Classic: classicConfig, Log: e.log(level)})
+	s := node.NewServer(node.ServerConfig{Swarm: sw, Name: machineName(), Agent: agent(), Classic: classicConfig, LAN: !e.noLAN, Log: e.log(level)})
 	return &serverHost{s, sw, ln, lock}, nil
 }
 

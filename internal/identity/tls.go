@@ -10,10 +10,11 @@ import (
 // Protocol is what TLS calls our frames.
 const Protocol = "shoal/2"
 
-// Peer says whom a connection is for: a peer by its id, or any server.
+// Peer says whom a connection is for: a peer by its id, any server, or any member, whose id is then learned.
 type Peer struct {
 	ID     PeerID
 	Server bool
+	Any    bool
 }
 
 // Certificate returns this machine's certificate and key, as TLS wants them.
@@ -37,7 +38,10 @@ func (s *Swarm) ClientConfig(want Peer) *tls.Config {
 	c := base(&cert)
 	c.NextProtos = []string{Protocol}
 	c.ServerName = "server." + s.id.String() + ".shoal"
-	if !want.Server {
+	switch {
+	case want.Any:
+		c.ServerName = "any." + s.id.String() + ".shoal"
+	case !want.Server:
 		c.ServerName = DNSName(want.ID, s.id)
 	}
 	c.InsecureSkipVerify = true // VerifyConnection does it, without dates
@@ -51,7 +55,7 @@ func (s *Swarm) ClientConfig(want Peer) *tls.Config {
 			return err
 		case want.Server && m.role != ServerRole:
 			return fmt.Errorf("%w: it is no server", ErrRole)
-		case !want.Server && m.id != want.ID:
+		case !want.Server && !want.Any && m.id != want.ID:
 			return ErrPeer
 		}
 		return nil

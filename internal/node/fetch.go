@@ -62,8 +62,11 @@ type HiddenNameError struct{ Name string }
 
 func (e *HiddenNameError) Error() string { return fmt.Sprintf("the file is called %q", e.Name) }
 
-// NoContentError is a name or id that nobody in the swarm has.
-type NoContentError struct{ What string }
+// NoContentError is a name or id that nobody in the swarm has; where no server answered, nobody of those on the local network.
+type NoContentError struct {
+	What  string
+	Asked int // neighbours; 0: the server was
+}
 
 func (e *NoContentError) Error() string { return fmt.Sprintf("nobody in the swarm has %q", e.What) }
 
@@ -428,7 +431,7 @@ func (f *Fetch) resolve(ctx context.Context) error {
 	began := time.Now()
 	for {
 		entries, err := f.lookUp(ctx)
-		if err != nil {
+		if server := new(ServerError); err != nil && !(f.req.Wait && errors.As(err, &server)) {
 			return err
 		}
 		byID := make(map[content.ID]wire.Entry)
@@ -453,8 +456,8 @@ func (f *Fetch) resolve(ctx context.Context) error {
 			return nil
 		case len(each) > 1:
 			return &AmbiguousError{what, each}
-		case !f.req.Wait && f.m.ServerAge() > fullAge:
-			return &NoContentError{what}
+		case !f.req.Wait && f.m.knowsAll():
+			return f.m.notThere(what)
 		case f.req.Patience > 0 && time.Since(began) > f.req.Patience:
 			return fmt.Errorf("%w: nobody offered %q in %v", ErrNoProgress, what, f.req.Patience)
 		}
@@ -468,9 +471,9 @@ func (f *Fetch) resolve(ctx context.Context) error {
 
 func (f *Fetch) lookUp(ctx context.Context) ([]wire.Entry, error) {
 	if f.req.ID.Bits > 0 {
-		return f.m.client.Find(ctx, "", f.req.ID)
+		return f.m.Find(ctx, "", f.req.ID)
 	}
-	entries, err := f.m.client.Find(ctx, f.req.Name, content.Prefix{})
+	entries, err := f.m.Find(ctx, f.req.Name, content.Prefix{})
 	if err != nil || len(entries) > 0 {
 		return entries, err
 	}
@@ -478,7 +481,7 @@ func (f *Fetch) lookUp(ctx context.Context) ([]wire.Entry, error) {
 	if err != nil {
 		return nil, nil
 	}
-	return f.m.client.Find(ctx, "", prefix)
+	return f.m.Find(ctx, "", prefix)
 }
 
 // PeerName is how people see a peer.

@@ -40,6 +40,7 @@ type MemberConfig struct {
 	// LimitUp and LimitDown are the bytes per second that are given and fetched at most, over all contents, neighbours and protocols; 0: no limit.
 	LimitUp, LimitDown int64
 	Classic            *Config // to be a peer of the classic swarm on the same port too; nil: not
+	LAN                LANMode // what it does on the local network; not with Classic
 	Log                *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
@@ -56,12 +57,13 @@ type Member struct {
 	up, down *throttle.Rate // shared by all that gives and fetches
 	client   *swarm.V2Client
 	ss       *sessions
+	near     *near
 	classic  *Node
 	library  *store.Library
 	port     atomic.Uint32
 	bodies   atomic.Int64  // served over HTTP at this moment
 	local    atomic.Bool   // the server is reached over loopback
-	entered  chan struct{} // closed when the server has let us in
+	entered  chan struct{} // closed when the server has let us in, or the work may begin without
 	enterOne sync.Once
 	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
 
@@ -107,7 +109,7 @@ func NewMember(cfg MemberConfig) *Member {
 	m.up, m.down = throttle.New(0), throttle.New(0)
 	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance})
 	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
-	m.ss = newSessions(m)
+	m.ss, m.near = newSessions(m), newNear(m)
 	if cfg.Classic != nil {
 		old := *cfg.Classic
 		old.Up, old.Down = m.up, m.down
@@ -136,7 +138,7 @@ func (m *Member) Close() error {
 
 func (m *Member) hello() wire.Hello {
 	return wire.Hello{
-		Version: 1, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()), Site: m.cfg.Site,
+		Version: 1, Features: wire.FeatureSeek, Agent: m.cfg.Agent, Name: m.cfg.Name, Instance: m.instance, Port: uint16(m.port.Load()), Site: m.cfg.Site,
 	}
 }
 
@@ -155,7 +157,7 @@ func (m *Member) Addr() string {
 func (m *Member) Port() int { return int(m.port.Load()) }
 
 // Run takes part in the swarm for as long as body runs, which begins once the server has let us in, and returns what body
-// returns; or sooner, with an error, when the member cannot listen or enter.
+// returns; or sooner, with an error, when the member cannot listen or enter. On the local network it also begins when no server answers.
 func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) error {
 	ln, err := m.listen()
 	if err != nil {
@@ -163,14 +165,16 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	}
 	defer ln.Close()
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
+	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
-		Dial: m.dialServer, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals,
+		Dial: m.dial, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
 	})
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	errDone := errors.New("done")
 	g.Go(func() error { return m.x.Run(ctx) })
 	g.Go(func() error { m.ss.run(ctx); return nil })
+	g.Go(func() error { m.near.run(ctx); return nil })
 	g.Go(func() error {
 		if err := m.client.Run(ctx, m.hear); err != nil {
 			return &ServerError{Server: strings.Join(m.cfg.Servers, ","), Err: err}
@@ -238,23 +242,42 @@ func (m *Member) listen() (net.Listener, error) {
 	return ln, nil
 }
 
-// dialServer connects to the first server that answers.
-func (m *Member) dialServer(ctx context.Context) (*swarm.V2Link, error) {
+// dial connects to a server of the swarm.
+func (m *Member) dial(ctx context.Context) (*swarm.V2Link, error) {
+	link, err := m.near.dialServers(ctx)
+	if err == nil {
+		m.local.Store(isLocal(link.Conn))
+	}
+	return link, err
+}
+
+func isLocal(c net.Conn) bool {
+	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().IsLoopback()
+}
+
+// dialServers connects to the first server that answers where one is known to be.
+func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
 	var errs []error
 	for _, addr := range m.cfg.Servers {
-		tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-			continue
+		link, err := m.dialServer(ctx, addr)
+		if err == nil {
+			return link, nil
 		}
-		remote := tc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		m.local.Store(remote.IsLoopback())
-		return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(remote.IsLoopback())}, nil
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}
 	if len(errs) == 0 {
 		errs = append(errs, errors.New("no server of this swarm is known"))
 	}
 	return nil, errors.Join(errs...)
+}
+
+// dialServer connects to a server.
+func (m *Member) dialServer(ctx context.Context, addr string) (*swarm.V2Link, error) {
+	tc, under, err := dialTLS(ctx, addr, m.cfg.Swarm.ClientConfig(identity.Peer{Server: true}))
+	if err != nil {
+		return nil, err
+	}
+	return &swarm.V2Link{Conn: tc, Flush: under.Flush, Addrs: m.addrs(isLocal(tc))}, nil
 }
 
 // addrs returns where this member can be dialled: at the addresses of its interfaces, at loopback exactly when the server
@@ -298,8 +321,10 @@ func (m *Member) hear(e swarm.V2Event) {
 	switch {
 	case e.Entered != nil:
 		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
+		m.near.rest()
 		m.enterOne.Do(func() { close(m.entered) })
 	case e.Lost != nil:
+		m.near.look(e.Lost)
 		m.cfg.Log.Warn("lost the swarm server, coming back", "err", e.Lost)
 	case e.Peers != nil:
 		m.ss.heard(e.Peers)
@@ -363,19 +388,6 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 		m.client.Offer(record)
 	}
 	return s, nil
-}
-
-// Find returns what the swarm has under a name, or of an id.
-func (m *Member) Find(ctx context.Context, name string, prefix content.Prefix) ([]wire.Entry, error) {
-	return m.client.Find(ctx, name, prefix)
-}
-
-// List returns all that the swarm has.
-func (m *Member) List(ctx context.Context) ([]wire.Entry, error) { return m.client.List(ctx) }
-
-// Who returns who is in the swarm, or who ever was.
-func (m *Member) Who(ctx context.Context, all bool) ([]wire.Member, error) {
-	return m.client.Who(ctx, all)
 }
 
 // ServerAge returns how long the server has been running.

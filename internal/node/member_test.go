@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type lab struct {
 	t      *testing.T
 	server *identity.Swarm
 	addr   string
+	stop   func() // ends the server
 }
 
 func newLab(t *testing.T) *lab {
@@ -42,8 +44,9 @@ func newLab(t *testing.T) *lab {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- NewServer(ServerConfig{Swarm: sw}).Serve(ctx, ln) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return &lab{t, sw, ln.Addr().String()}
+	stop := sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return &lab{t, sw, ln.Addr().String(), stop}
 }
 
 // machine joins, and returns the state of a machine of its own.

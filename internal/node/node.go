@@ -53,6 +53,7 @@ var ErrEmpty = errors.New("it is empty, and the classic protocol cannot share an
 type ServerError struct {
 	Server string
 	Err    error
+	Looked bool // nobody was found on the local network either
 }
 
 func (e *ServerError) Error() string { return "swarm server " + e.Server + ": " + e.Err.Error() }
@@ -183,7 +184,7 @@ func (n *Node) Run(ctx context.Context, body func(ctx context.Context) error) er
 			}
 		})
 		if err != nil {
-			return &ServerError{n.cfg.Server, err}
+			return &ServerError{Server: n.cfg.Server, Err: err}
 		}
 		return nil
 	})

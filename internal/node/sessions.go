@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,8 +135,12 @@ func (ss *sessions) forget(id content.ID) {
 
 // sources returns how many holders of a content may still be of use; known is false before the server has told.
 func (ss *sessions) sources(id content.ID) (n int, known bool) {
+	alone := ss.m.Alone()
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	if alone { // whoever is there may be one
+		return len(ss.open), true
+	}
 	for k := range ss.candidates[id] {
 		if time.Now().After(ss.banned[k.peer]) {
 			n++
@@ -214,7 +219,7 @@ func (ss *sessions) due() (out []*candidate) {
 			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
 			}
-			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
+			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
 				continue
 			}
 			c.active = true
@@ -239,8 +244,8 @@ func (ss *sessions) beingDialled(k who) bool {
 // in use, or could not be made.
 func (ss *sessions) dial(ctx context.Context, to wire.PeerAddr) error {
 	var errs []error
-	for _, addr := range to.Addrs {
-		if !ss.m.mayDial(addr) {
+	for i, addr := range append(slices.Clone(to.Addrs), ss.m.near.reach(to.ID, to.Instance)...) {
+		if i < len(to.Addrs) && !ss.m.mayDial(addr) {
 			continue
 		}
 		tc, under, err := dialTLS(ctx, addr, ss.m.cfg.Swarm.ClientConfig(identity.Peer{ID: to.ID}))
@@ -250,7 +255,7 @@ func (ss *sessions) dial(ctx context.Context, to wire.PeerAddr) error {
 		}
 		inUse := make(chan bool, 1)
 		ss.running.Go(func() {
-			ss.serve(ctx, tc, under, to.ID, func() { inUse <- true })
+			ss.serve(ctx, tc, under, to.ID, func(*peer.Session) { inUse <- true })
 			inUse <- false
 		})
 		if <-inUse {
@@ -297,7 +302,7 @@ func (ss *sessions) isCutOff(id wire.PeerID) bool {
 }
 
 // serve runs a session until it ends. Dialled is called when one that we made is in use; nil: the other made it.
-func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled func()) {
+func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled func(*peer.Session)) {
 	ss.mu.Lock()
 	cut := ss.isCutOff(id)
 	ss.mu.Unlock()
@@ -309,19 +314,27 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	defer stop(nil)
 	var s *peer.Session
 	var join sync.Once
+	talk := ss.m.near.newTalk(tc)
 	enter := func() {
 		join.Do(func() {
 			ss.enter(s, stop)
+			ss.m.near.enter(s, talk)
 			if dialled != nil {
-				dialled()
+				dialled(s)
 			}
 		})
 	}
 	s = peer.NewSession(peer.SessionConfig{
 		Conn: tc, Flush: under.Flush, Widen: under.Widen, Below: under, Limit: ss.m.up, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
 		Choose: ss.choose,
-		Handle: func(s *peer.Session, m wire.Message) error { enter(); return ss.m.x.Handle(s, m) },
-		Book:   ss.m.book, Log: ss.m.cfg.Log,
+		Handle: func(s *peer.Session, m wire.Message) error {
+			enter()
+			if talk.handle(s, m, stop) {
+				return nil
+			}
+			return ss.m.x.Handle(s, m)
+		},
+		Book: ss.m.book, Log: ss.m.cfg.Log,
 	})
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -335,6 +348,7 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	cause := context.Cause(ctx)
 	stop(nil)
 	watching.Wait()
+	ss.m.near.leave(s)
 	ss.leave(s)
 	var offended *exchange.Offence
 	if errors.As(cause, &offended) {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"shoal/internal/identity"
+	"shoal/internal/lan"
 	"shoal/internal/offence"
 	"shoal/internal/peer"
 	"shoal/internal/swarm"
@@ -35,6 +37,7 @@ type ServerConfig struct {
 	Name    string
 	Agent   string
 	Classic *swarm.ServerConfig // to be a classic swarm server too; nil: not
+	LAN     bool                // members find it on the local network, should its address have changed
 	Log     *slog.Logger
 }
 
@@ -97,7 +100,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	g.Go(func() error { return p.serve(ctx, ln) })
 	g.Go(func() error { s.v2.Run(ctx); return nil })
+	if at, ok := ln.Addr().(*net.TCPAddr); ok && s.cfg.LAN && !at.IP.IsLoopback() {
+		g.Go(func() error { s.announce(at).Run(ctx); return nil })
+	}
 	return g.Wait()
+}
+
+// announce makes the server known on the local network.
+func (s *Server) announce(at *net.TCPAddr) *lan.LAN {
+	cfg := lan.Config{Tag: s.cfg.Swarm.LANTag(), Log: s.cfg.Log}
+	cfg.Self = &lan.Service{Name: s.cfg.Swarm.LANName(s.cfg.Swarm.Self(), rand.Uint64()), Port: uint16(at.Port), Server: true}
+	if !at.IP.IsUnspecified() {
+		cfg.Addr = at.AddrPort().Addr().Unmap()
+	}
+	return lan.New(cfg)
 }
 
 // flushed is a connection whose writes leave at once.

@@ -354,6 +354,9 @@ func TestHostileMembersAreCutOff(t *testing.T) {
 		"loopback elsewhere": nil,
 	} {
 		if b == nil {
+			if got := dialable(&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, 5, []string{"10.0.0.3:5"}); len(got) != 1 || got[0] != "10.0.0.3:5" {
+				t.Errorf("one who came from a link-local address is told to others at %v", got)
+			}
 			if got := dialable(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, 5, []string{"127.0.0.1:5", "10.0.0.2:6", "10.0.0.3:5"}); len(got) != 2 {
 				t.Errorf("%s: %v", name, got)
 			}

@@ -38,7 +38,9 @@ type V2ClientConfig struct {
 	Hello    wire.Hello
 	Addrs    []string
 	Removals func() [][]byte
-	Log      *slog.Logger
+	// Absent is told why the first attempt has failed, and says whether it is tried again; nil: it is not.
+	Absent func(error) bool
+	Log    *slog.Logger
 }
 
 // V2Event is one thing that a [V2Client] reports: one of its fields is set.
@@ -68,6 +70,7 @@ type V2Client struct {
 	queries map[uint64]chan wire.Message
 	next    uint64
 	back    chan struct{} // closed when there is a connection
+	lost    chan struct{} // closed when there is none any more
 }
 
 // NewV2Client makes a client that is not connected.
@@ -93,7 +96,7 @@ func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if first && !in {
+			if first && !in && !c.goesOn(err) {
 				return err
 			}
 			if removed := new(byeError); errors.As(err, &removed) && removed.reason == wire.ReasonRemoved {
@@ -107,7 +110,7 @@ func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
 			}
 		} else if ctx.Err() != nil {
 			return nil
-		} else if first {
+		} else if first && !c.goesOn(err) {
 			return err
 		}
 		c.cfg.Log.Debug("no swarm server", "err", err)
@@ -117,6 +120,9 @@ func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
 		wait = min(wait*2, maxRetry)
 	}
 }
+
+// goesOn says whether the server is tried again after the first attempt.
+func (c *V2Client) goesOn(err error) bool { return c.cfg.Absent != nil && c.cfg.Absent(err) }
 
 // session is one connection, from its hello to its end.
 func (c *V2Client) session(ctx context.Context, link *V2Link, report func(V2Event)) error {
@@ -198,7 +204,7 @@ func (c *V2Client) enter(ctx context.Context, conn *v2conn, addrs []string) (age
 func (c *V2Client) resume(conn *v2conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn = conn
+	c.conn, c.lost = conn, make(chan struct{})
 	close(c.back)
 	for _, id := range c.order {
 		conn.send(c.holds[id])
@@ -216,6 +222,7 @@ func (c *V2Client) lose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.back = nil, make(chan struct{})
+	close(c.lost)
 	for n, ch := range c.queries {
 		close(ch)
 		delete(c.queries, n)

@@ -253,7 +253,7 @@ func dialable(from net.Addr, port uint16, named []string) (out []string) {
 	if port == 0 {
 		return nil
 	}
-	if remote.IsValid() {
+	if remote.IsValid() && !remote.IsLinkLocalUnicast() { // which means nothing elsewhere
 		out = append(out, netip.AddrPortFrom(remote, port).String())
 	}
 	for _, s := range named {

@@ -257,11 +257,18 @@ func (m *Hold) check() error    { return first(id(m.ID), size(m.Size)) }
 func (m *Retract) check() error { return id(m.ID) }
 
 func (m *Find) check() error {
-	if m.Bits > 256 || (m.Bits == 0) == (m.Name == "") || len(m.After) > MaxCursor {
+	if (m.Bits == 0) == (m.Name == "") {
+		return errRange
+	}
+	return (*Seek)(m).check()
+}
+
+func (m *Seek) check() error {
+	if m.Bits > 256 || (m.Bits != 0 && m.Name != "") || len(m.After) > MaxCursor {
 		return errRange
 	}
 	if m.Bits == 0 {
-		return first(CheckName(m.Name), when(m.Prefix != (content.ID{}), errRange))
+		return first(when(m.Name != "", CheckName(m.Name)), when(m.Prefix != (content.ID{}), errRange))
 	}
 	rest := content.Prefix{ID: m.Prefix, Bits: int(m.Bits)}
 	for i := range 256 { // no bit behind the prefix
@@ -273,6 +280,15 @@ func (m *Find) check() error {
 }
 
 func (m *List) check() error { return when(len(m.After) > MaxCursor, errRange) }
+
+func (m *Here) check() error {
+	for _, e := range m.Entries {
+		if e.Record == nil {
+			return errList
+		}
+	}
+	return (*Found)(m).check()
+}
 
 func (m *Found) check() error {
 	if len(m.Entries) > MaxEntries || len(m.More) > MaxCursor {

@@ -23,6 +23,8 @@ var kinds = map[Type]reflect.Type{
 	TypeEnd:      reflect.TypeFor[End](),
 	TypeClose:    reflect.TypeFor[Close](),
 	TypeClaim:    reflect.TypeFor[Claim](),
+	TypeSeek:     reflect.TypeFor[Seek](),
+	TypeHere:     reflect.TypeFor[Here](),
 	TypeEnter:    reflect.TypeFor[Enter](),
 	TypeOffer:    reflect.TypeFor[Offer](),
 	TypeHold:     reflect.TypeFor[Hold](),
@@ -98,6 +100,12 @@ func (*Close) Type() Type { return TypeClose }
 
 // Type returns TypeClaim.
 func (*Claim) Type() Type { return TypeClaim }
+
+// Type returns TypeSeek.
+func (*Seek) Type() Type { return TypeSeek }
+
+// Type returns TypeHere.
+func (*Here) Type() Type { return TypeHere }
 
 // Type returns TypeEnter.
 func (*Enter) Type() Type { return TypeEnter }

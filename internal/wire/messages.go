@@ -30,6 +30,8 @@ const (
 	TypeEnd      Type = 42
 	TypeClose    Type = 44
 	TypeClaim    Type = 45 // odd: who knows no sites ignores it
+	TypeSeek     Type = 47
+	TypeHere     Type = 49
 
 	TypeEnter   Type = 64
 	TypeOffer   Type = 66
@@ -73,6 +75,9 @@ const (
 	ReasonRole      Reason = 12 // the other's role does not allow it
 	ReasonVersion   Reason = 13 // no common version
 )
+
+// FeatureSeek is the bit of [Hello] of a peer that answers [Seek].
+const FeatureSeek = 1
 
 // Messages of every connection.
 type (
@@ -198,6 +203,20 @@ type (
 	Close struct {
 		Channel uint64 `cbor:"1,keyasint"`
 		Reason  Reason `cbor:"2,keyasint"`
+	}
+	// Seek asks a neighbour what it has under a name, or of ids with a prefix of Bits bits, or with neither, all that it has.
+	Seek struct {
+		Query  uint64     `cbor:"1,keyasint"`
+		Name   string     `cbor:"2,keyasint,omitempty"`
+		Prefix content.ID `cbor:"3,keyasint"` // its bits behind the prefix are zero
+		Bits   uint16     `cbor:"4,keyasint,omitempty"`
+		After  []byte     `cbor:"5,keyasint,omitempty"` // the last page's More
+	}
+	// Here is a page of the answer to [Seek]. Each entry has its record.
+	Here struct {
+		Query   uint64  `cbor:"1,keyasint"`
+		Entries []Entry `cbor:"2,keyasint,omitempty"`
+		More    []byte  `cbor:"3,keyasint,omitempty"`
 	}
 )
 

@@ -57,6 +57,13 @@ var examples = []Message{
 	&End{Request: 4, Reason: ReasonOK},
 	&Close{Channel: 1, Reason: ReasonClosing},
 	&Claim{Channel: 1, Pieces: []uint32{3, 7}},
+	&Seek{Query: 1, Name: "big.img"},
+	&Seek{Query: 2, Prefix: content.ID{0xa1, 0xa1, 0xa1, 0xa1}, Bits: 32},
+	&Seek{Query: 3, After: []byte{1}},
+	&Here{Query: 1, Entries: []Entry{{
+		Name: "big.img", ID: someID, Size: 70000, Holders: 1, Seeds: 1, By: somePeer,
+		Record: &Record{Name: "big.img", ID: someID, Size: 70000, Chain: [][]byte{{1}, {2}}, Sig: []byte{3}},
+	}}, More: []byte{1}},
 	&Enter{Addrs: []string{"10.0.0.5:50002", "[fd00::2]:50002"}, Removals: [][]byte{{1}}},
 	&Offer{Record: Record{Name: "big.img", ID: someID, Size: 70000, Chain: [][]byte{{1}, {2}}, Sig: []byte{3}}},
 	&Hold{ID: someID, Size: 70000, All: true},
@@ -312,7 +319,7 @@ func TestTheLargestMessagesFit(t *testing.T) {
 	}
 	runs[0] = content.MaxPieces - MaxRuns
 	for _, m := range []Message{
-		found, peers, there, &Removed{Statements: list}, &Enter{Addrs: addrs, Removals: list}, &Offer{Record: record},
+		found, (*Here)(found), peers, there, &Removed{Statements: list}, &Enter{Addrs: addrs, Removals: list}, &Offer{Record: record},
 		&Part{Channel: 1 << 63, Total: maxManifest, Bytes: b(MaxPart)}, &Have{Channel: 1 << 63, Runs: runs},
 		&Have{Channel: 1 << 63, Epoch: 1 << 63, Bitmap: b(MaxBitmap)},
 	} {

@@ -66,6 +66,7 @@ func Start(ctx context.Context, dir, path string, args ...string) (*Process, err
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = stderr
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SHOAL_") }) // flags of the user's
+	cmd.Env = append(cmd.Env, "SHOAL_NO_LAN=true")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
