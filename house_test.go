@@ -28,6 +28,8 @@ var arrows = map[string]string{
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/offence internal/peer internal/store internal/swarm internal/transfer internal/wire",
+	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
+	"internal/api":       "internal/content internal/daemon internal/identity internal/node",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
@@ -52,6 +54,8 @@ var onlyImporter = map[string]string{
 	"github.com/lmittmann/tint":          "cmd/shoal",
 	"github.com/dustin/go-humanize":      "cmd/shoal",
 	"golang.org/x/term":                  "cmd/shoal",
+	"github.com/BurntSushi/toml":         "cmd/shoal",
+	"github.com/fsnotify/fsnotify":       "internal/daemon",
 	"github.com/fxamacker/cbor/v2":       "internal/wire",
 }
 
