@@ -14,7 +14,7 @@ import (
 // arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
 // A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
 var arrows = map[string]string{
-	"cmd/shoal":          "internal/classic internal/content internal/demo internal/identity internal/node internal/sim internal/store internal/swarm internal/transfer internal/wire",
+	"cmd/shoal":          "internal/api internal/classic internal/content internal/daemon internal/demo internal/exchange internal/identity internal/node internal/sim internal/store internal/swarm internal/transfer internal/wire",
 	"internal/classic":   "",
 	"internal/content":   "",
 	"internal/wire":      "internal/content",
@@ -34,6 +34,7 @@ var arrows = map[string]string{
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
+	"bench/peer":         "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",
 	"test":               "",

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			addr, err := freeAddr()
 			e.Setenv("SHOAL_SERVER", addr)
+			e.Setenv("ADDR", addr)
 			e.Setenv("NOBODY", "127.0.0.1:1")
 			e.Setenv("SHOAL_STATE", filepath.Join(e.WorkDir, "state"))
 			return err
@@ -58,14 +60,14 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
-// await waits until the program prints, to its standard output: await TEXT PROGRAM ARGS...
+// await waits until the program prints, to its standard output: await REGEXP PROGRAM ARGS...
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 || neg {
 		ts.Fatalf("usage: await TEXT PROGRAM ARGS...")
 	}
 	for range 300 {
 		_ = ts.Exec(args[1], args[2:]...)
-		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+		if regexp.MustCompile("(?m)" + args[0]).MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -393,6 +393,9 @@ func (e *Engine) stats() Stats {
 	for _, t := range e.transfers {
 		if p, ok := t.progress(); ok {
 			s.Received, s.Wasted, s.Sent = s.Received+p.Received, s.Wasted+p.Wasted, s.Sent+p.Sent
+			if t.Kind == Download && !t.Complete && t.down == 0 {
+				s.Stalled++
+			}
 		}
 	}
 	for _, sw := range e.swarms {

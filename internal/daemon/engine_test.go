@@ -421,7 +421,9 @@ func TestLimitsOfAMoment(t *testing.T) {
 		{Rates: day, Days: []time.Weekday{1, 2, 3, 4, 5}, From: 8 * 60, To: 18 * 60},
 		{Rates: night, Days: []time.Weekday{5}, From: 22 * 60, To: 6 * 60},
 	}}
-	at := func(day, hour, minute int) time.Time { return time.Date(2026, 11, 22+day, hour, minute, 0, 0, time.UTC) } // 22: a Sunday
+	at := func(day, hour, minute int) time.Time {
+		return time.Date(2026, 11, 22+day, hour, minute, 0, 0, time.UTC)
+	} // 22: a Sunday
 	for _, c := range []struct {
 		when time.Time
 		want int64

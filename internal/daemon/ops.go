@@ -172,7 +172,8 @@ func (e *Engine) AddDownload(ctx context.Context, r DownloadRequest) (Row, error
 			return err
 		}
 		for _, t := range e.transfers {
-			if t.Kind == Download && !t.removed && t.Dir == rec.Dir && t.Swarm == rec.Swarm && t.asked() == asked(rec, r.Target) {
+			if !t.removed && t.is(rec) {
+				e.refetch(t)
 				t.Overwrite, t.Wait, t.Once = t.Overwrite || rec.Overwrite, rec.Wait, rec.Once
 				e.again(t)
 				row = t.row()
@@ -190,20 +191,33 @@ func (e *Engine) AddDownload(ctx context.Context, r DownloadRequest) (Row, error
 	return row, err
 }
 
-// asked is by what two requests for the same thing are recognised.
-func (t *transfer) asked() string { return asked(t.Record, t.Target) }
-
-func asked(r Record, target string) string {
-	if target == "" {
-		target = r.Name
+// refetch has a download begin anew whose file is not there any more, or was changed.
+func (e *Engine) refetch(t *transfer) {
+	if !t.Complete || t.fetch != nil {
+		return
 	}
-	return r.Name + "\x00" + target
+	if fi, err := os.Lstat(t.Path); err == nil && fi.Size() == t.Size && (t.sharing == nil || t.sharing.Same()) && t.state != Changed {
+		return
+	}
+	t.Complete, t.already = false, false
+	e.halt(t, func() { e.settle(t) })
+}
+
+// is says whether a request is for what a download is of already.
+func (t *transfer) is(r Record) bool {
+	if t.Kind != Download || t.Dir != r.Dir || t.Swarm != r.Swarm || r.Target != "" && t.Target != "" && r.Target != t.Target {
+		return false
+	}
+	if r.Want != "" && t.Content != "" {
+		return strings.HasPrefix(t.Content, r.Want)
+	}
+	return t.What == r.What || r.Want == "" && t.Name == r.Name
 }
 
 // wanted makes a record of a request.
 func (e *Engine) wanted(ctx context.Context, r DownloadRequest) (rec Record, swarm string, err error) {
 	rec = Record{
-		Kind: Download, Name: r.What, Target: r.Target, Overwrite: r.Overwrite, Wait: r.Wait, Once: r.Once, Patience: max(r.Patience, 0),
+		Kind: Download, Name: r.What, What: r.What, Target: r.Target, Overwrite: r.Overwrite, Wait: r.Wait, Once: r.Once, Patience: max(r.Patience, 0),
 	}
 	swarm = r.Swarm
 	if rec.Dir, err = filepath.Abs(r.Dir); err != nil || r.Dir == "" || r.What == "" {
@@ -221,6 +235,7 @@ func (e *Engine) wanted(ctx context.Context, r DownloadRequest) (rec Record, swa
 			return rec, "", fmt.Errorf("%w: the link names no file", ErrBadRequest)
 		}
 		rec.Name, rec.Want, swarm = link.Name, link.ID.String(), link.Swarm.String()
+		rec.What = link.Name + "~" + link.ID.ID.Short()
 		_, err = e.Join(ctx, link)
 		return rec, swarm, err
 	}

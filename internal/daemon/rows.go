@@ -125,6 +125,7 @@ type Stats struct {
 	Completed int64         `json:"completed"` // downloads that became complete since the start
 	Failed    int64         `json:"failed"`    // transfers that failed since the start
 	Banned    int64         `json:"banned"`    // peers that were cut off for wrong data since the start
+	Stalled   int           `json:"stalled"`   // downloads to which nobody gives
 	States    map[State]int `json:"states"`
 	Limits    Limits        `json:"limits"`
 	Now       Rates         `json:"now"` // the limits that hold now

@@ -38,7 +38,8 @@ type Record struct {
 	ID        string        `json:"id"`
 	Kind      Kind          `json:"kind"`
 	Swarm     string        `json:"swarm"`
-	Name      string        `json:"name"`              // under which it is shared, or was asked for
+	Name      string        `json:"name"`              // under which it is shared, or which the swarm has for it
+	What      string        `json:"what,omitempty"`    // that was asked for; of a link without what lets in
 	Path      string        `json:"path,omitempty"`    // of the file; of a download: once it is known
 	Folder    string        `json:"folder,omitempty"`  // it is shared since it lies in this watched folder
 	Want      string        `json:"want,omitempty"`    // the beginning of the id that was asked for

@@ -262,8 +262,12 @@ func (e *Engine) startFetch(t *transfer) {
 	s := e.member(t)
 	ctx, cancel := context.WithCancel(s.ctx)
 	prefix, _ := content.ParsePrefix(t.Want)
+	name := t.What
+	if t.Want != "" {
+		name = t.Name
+	}
 	f := s.m.NewFetch(node.FetchRequest{
-		Name: t.Name, ID: prefix, Dir: t.Dir, Target: t.Target, Overwrite: t.Overwrite, Restart: t.restart, Wait: t.Wait,
+		Name: name, ID: prefix, Dir: t.Dir, Target: t.Target, Overwrite: t.Overwrite, Restart: t.restart, Wait: t.Wait,
 		Patience: t.Patience, Reserve: e.settings.Reserve,
 		Note: func(text string) {
 			e.post(func() { e.total.banned++; e.note(t, "%s", text) })
@@ -294,6 +298,9 @@ func (e *Engine) found(t *transfer, id content.ID, name string, size int64) erro
 		target = name
 	}
 	// From now on it is that content, whatever else gets its name.
+	if name != "" {
+		t.Name = name
+	}
 	t.Content, t.Want, t.Size, t.Path, t.Target = id.String(), id.String(), size, filepath.Join(t.Dir, target), target
 	e.saver.dirty = true
 	return nil
