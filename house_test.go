@@ -37,6 +37,7 @@ var arrows = map[string]string{
 	"bench/peer":         "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",
+	"deploy":             "",
 	"test":               "",
 }
 

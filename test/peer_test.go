@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// machine is a state folder with a long-running peer on it.
-type machine struct {
+// peerMachine is a state folder with a long-running peer on it.
+type peerMachine struct {
 	t     *testing.T
 	state string
 	peer  *process
 }
 
-func (m *machine) start(args ...string) {
+func (m *peerMachine) start(args ...string) {
 	m.t.Helper()
 	m.peer = command{
 		args: append([]string{"peer", "--json", "--web", "", "--server-listen", "", "--listen", "127.0.0.1:0"}, args...), env: []string{"SHOAL_STATE=" + m.state},
@@ -29,7 +29,7 @@ func (m *machine) start(args ...string) {
 }
 
 // run runs a command on the machine, and returns it when it has ended well.
-func (m *machine) run(args ...string) *process {
+func (m *peerMachine) run(args ...string) *process {
 	m.t.Helper()
 	p := command{args: append(args, "--json"), env: []string{"SHOAL_STATE=" + m.state}}.start(m.t)
 	if code := p.exit(); code != 0 {
@@ -39,7 +39,7 @@ func (m *machine) run(args ...string) *process {
 }
 
 // transfers returns the states of what the peer has, by name.
-func (m *machine) transfers() map[string]string {
+func (m *peerMachine) transfers() map[string]string {
 	m.t.Helper()
 	out, _ := m.run("status").printed()
 	states := make(map[string]string)
@@ -53,13 +53,13 @@ func (m *machine) transfers() map[string]string {
 }
 
 // newPeers starts a swarm server, and peers on machines that have joined.
-func newPeers(t *testing.T, n int) []*machine {
+func newPeers(t *testing.T, n int) []*peerMachine {
 	t.Helper()
 	server := command{args: []string{"server", "--json", "--listen", ownAddress() + ":0"}}.start(t)
 	link := server.await("listening", is("listening")).Link
-	var out []*machine
+	var out []*peerMachine
 	for range n {
-		m := &machine{t: t, state: newState()}
+		m := &peerMachine{t: t, state: newState()}
 		m.run("join", link)
 		m.start()
 		out = append(out, m)

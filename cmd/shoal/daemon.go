@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,12 @@ import (
 
 // drainTime is how long the end may take: whatever hangs then is left to the next start, as after a crash.
 const drainTime = 28 * time.Second
+
+// restTime is after the start when what that took of memory is given back.
+const restTime = 10 * time.Second
+
+// gcPercent is by how much the heap may grow before it is collected.
+const gcPercent = 30
 
 // peerService is the long-running peer as a process: its configuration, its doors, and what systemd is told.
 type peerService struct {
@@ -99,6 +106,8 @@ func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Ser
 		case <-hard:
 		}
 	})()
+	// A peer lives for long and does little most of the time: memory is worth more than what collecting it costs.
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return engine.Run(inner) })
 	g.Go(func() error { return s.Serve(inner, local, s.Local()) })
@@ -113,6 +122,7 @@ func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Ser
 		}
 		p.announce(web)
 		p.notify.say("READY=1")
+		defer time.AfterFunc(restTime, debug.FreeOSMemory).Stop()
 		p.reloads(inner, engine)
 		return nil
 	})

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -555,5 +556,39 @@ func TestTheSocketIsForItsOwner(t *testing.T) {
 	}
 	if _, err := Listen("/" + strings.Repeat("x", 200)); err == nil {
 		t.Error("too long a path is taken")
+	}
+}
+
+// The dashboard and the alerts use nothing that does not exist.
+func TestWhatIsDeployedUsesMetricsThatExist(t *testing.T) {
+	l := newLab(t)
+	if a := l.ask(l.local.URL, "GET", "/login", ""); a.status != 403 {
+		t.Errorf("%d", a.status)
+	}
+	exist := make(map[string]bool)
+	families, err := l.s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		exist[f.GetName()] = true
+	}
+	for _, d := range []string{descRefused.String(), descFree.String(), descSize.String()} { // series that come with what is counted
+		exist[regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(d)[1]] = true
+	}
+	for _, file := range []string{"grafana-dashboard.json", "prometheus-alerts.yml"} {
+		b, err := os.ReadFile(filepath.Join("../../deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := regexp.MustCompile(`\b(shoal|process)_[a-z_]+\b`).FindAllString(string(b), -1)
+		if len(used) < 5 {
+			t.Errorf("%s uses only %v", file, used)
+		}
+		for _, name := range used {
+			if !exist[name] {
+				t.Errorf("%s uses %s, which does not exist", file, name)
+			}
+		}
 	}
 }

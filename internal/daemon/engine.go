@@ -127,6 +127,7 @@ type Engine struct {
 	saver     saver
 	watching  map[string]context.CancelFunc // watched folders
 	byPath    map[string]*transfer          // shares of watched folders; nil: not made yet
+	unshared  string                        // why what lies in a folder is not shared, as it was said last
 }
 
 // totals are figures of transfers that have ended, and of events.

@@ -187,12 +187,14 @@ func (e *Engine) give(t *transfer, m *node.Member, sh *node.Sharing) error {
 	}
 	if t.twin {
 		m.Drop(sh)
-		return m.OfferName(t.Name, sh.Manifest.ID, sh.Manifest.Geo.Size)
+		m.OfferName(sh)
+		return nil
 	}
 	sh.Changed = func(err error) { // called by the exchange, which must not wait for us
 		e.running.Go(func() { e.post(func() { e.changed(t, sh, err) }) })
 	}
-	return m.Give(sh)
+	m.Give(sh)
+	return nil
 }
 
 // changed takes note that a file is another than what was shared.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,7 +281,10 @@ func (e *Engine) appeared(ctx context.Context, folder, path string) {
 	}
 	swarm, err := e.pick(e.settings.Swarm)
 	if err != nil {
-		e.note(nil, "%s is not shared: %v", path, err)
+		if text := fmt.Sprintf("%s is not shared: %v", folder, err); e.unshared != text { // once, not for each file
+			e.unshared = text
+			e.note(nil, "%s", text)
+		}
 		return
 	}
 	fi, err := os.Lstat(path)

@@ -74,6 +74,7 @@ type Sharing struct {
 	Hit      bool // its hash was known
 	Copies   atomic.Int64
 	Changed  func(error) // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
+	record   wire.Record // that it is offered; empty: this peer may not offer
 	same     func() bool // the file was not touched since it was hashed
 	content  *exchange.Content
 	copied   chan struct{} // holds one: a copy was given
@@ -314,7 +315,8 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 	if err != nil {
 		return nil, err
 	}
-	return s, m.Give(s)
+	m.Give(s)
+	return s, nil
 }
 
 // Prepare is the first half of [Member.Share]: the file is hashed, and nobody is told.
@@ -331,6 +333,12 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 		return nil, err
 	}
 	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
+	if m.cfg.Swarm.Role() != identity.Reader {
+		if s.record, err = m.cfg.Swarm.SignRecord(name, shared.Manifest.ID, shared.Manifest.Geo.Size); err != nil {
+			m.library.Unshare(path)
+			return nil, err
+		}
+	}
 	s.same = func() bool { return shared.InPlace() == nil }
 	s.content = &exchange.Content{
 		ID: shared.Manifest.ID, Manifest: shared.Manifest, Source: shared, Check: shared.CheckPiece,
@@ -360,7 +368,7 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 }
 
 // Give is the second half of [Member.Share]: whoever asks gets it from now on.
-func (m *Member) Give(s *Sharing) error {
+func (m *Member) Give(s *Sharing) {
 	m.mu.Lock()
 	twice := m.shares[s.Manifest.ID] != nil
 	m.shares[s.Manifest.ID] = s
@@ -370,7 +378,7 @@ func (m *Member) Give(s *Sharing) error {
 		m.client.Hold(s.Manifest.ID, s.Manifest.Geo.Size, true)
 		m.client.Follow(s.Manifest.ID, true)
 	}
-	return m.OfferName(s.Name, s.Manifest.ID, s.Manifest.Geo.Size)
+	m.OfferName(s)
 }
 
 // Find returns what the swarm has under a name, or of an id.

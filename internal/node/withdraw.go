@@ -2,7 +2,6 @@ package node
 
 import (
 	"shoal/internal/content"
-	"shoal/internal/identity"
 	"shoal/internal/store"
 )
 
@@ -40,17 +39,15 @@ func (f *Fetch) Pieces() []bool {
 	return f.d.Snapshot()
 }
 
-// OfferName says that what is given already has one more name.
-func (m *Member) OfferName(name string, id content.ID, size int64) error {
-	if m.cfg.Swarm.Role() == identity.Reader {
-		return nil
+// OfferName says that what is given already has one more name: that of a share that was prepared.
+func (m *Member) OfferName(s *Sharing) {
+	if s.record.Name != "" {
+		m.client.Offer(s.record)
 	}
-	record, err := m.cfg.Swarm.SignRecord(name, id, size)
-	if err == nil {
-		m.client.Offer(record)
-	}
-	return err
 }
+
+// Same says whether the file has the stamp that it had when it was hashed.
+func (s *Sharing) Same() bool { return s.same() }
 
 // fetchKey is by what a rerun finds what an earlier run of a fetch has left.
 func fetchKey(id content.ID, target string) string { return "v2:" + id.String() + "/" + target }
@@ -59,6 +56,3 @@ func fetchKey(id content.ID, target string) string { return "v2:" + id.String() 
 func DiscardFetch(dir, target string, id content.ID) error {
 	return store.Discard(dir, fetchKey(id, target))
 }
-
-// Same says whether the file has the stamp that it had when it was hashed.
-func (s *Sharing) Same() bool { return s.same() }
