@@ -29,7 +29,7 @@ var arrows = map[string]string{
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/offence internal/peer internal/store internal/swarm internal/transfer internal/wire",
 	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
-	"internal/api":       "internal/content internal/daemon internal/identity internal/node",
+	"internal/api":       "internal/daemon internal/identity internal/node",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
