@@ -33,9 +33,8 @@ type limitsConfig struct {
 }
 
 type ratesConfig struct {
-	Up      string `toml:"up"`
-	Down    string `toml:"down"`
-	PerPeer string `toml:"per-peer"`
+	Up   string `toml:"up"`
+	Down string `toml:"down"`
 }
 
 type windowConfig struct {
@@ -111,7 +110,7 @@ func (c ratesConfig) rates() (r daemon.Rates, err error) {
 	for _, f := range []struct {
 		text string
 		to   *int64
-	}{{c.Up, &r.Up}, {c.Down, &r.Down}, {c.PerPeer, &r.PerPeer}} {
+	}{{c.Up, &r.Up}, {c.Down, &r.Down}} {
 		if *f.to, err = parseSize(strings.TrimSuffix(f.text, "/s")); err != nil {
 			return r, err
 		}

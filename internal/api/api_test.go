@@ -282,7 +282,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	l.valid("POST", "/api/v1/swarms", string(link), "/api/v1/swarms", 201) // it is in it
 	l.valid("POST", one+"/pause", "{}", "/api/v1/transfers/{id}/pause", 200)
 	l.valid("POST", one+"/resume", "{}", "/api/v1/transfers/{id}/resume", 200)
-	l.valid("PUT", "/api/v1/limits", `{"up":5,"down":6,"per_peer":7,"windows":[{"days":[1],"from":0,"to":60,"up":1,"down":2,"per_peer":3}]}`, "/api/v1/limits", 200)
+	l.valid("PUT", "/api/v1/limits", `{"up":5,"down":6,"windows":[{"days":[1],"from":0,"to":60,"up":1,"down":2}]}`, "/api/v1/limits", 200)
 	l.valid("GET", "/api/v1/limits", "", "/api/v1/limits", 200)
 	l.valid("DELETE", "/api/v1/limits", "{}", "/api/v1/limits", 200)
 	l.valid("POST", "/api/v1/downloads", fmt.Sprintf(`{"what":"nix","dir":%q,"wait":true}`, l.root), "/api/v1/downloads", 201)

@@ -9,9 +9,8 @@ import (
 
 // Rates are the most that is moved, in bytes per second; 0: no limit.
 type Rates struct {
-	Up      int64 `json:"up" toml:"-"`
-	Down    int64 `json:"down" toml:"-"`
-	PerPeer int64 `json:"per_peer" toml:"-"`
+	Up   int64 `json:"up"`
+	Down int64 `json:"down"`
 }
 
 // Limits are rates, and others for parts of the week.
@@ -67,7 +66,7 @@ func (l Limits) Check() error {
 		return fmt.Errorf("%d windows: at most 64", len(l.Windows))
 	}
 	for _, r := range all {
-		if r.Up < 0 || r.Down < 0 || r.PerPeer < 0 {
+		if r.Up < 0 || r.Down < 0 {
 			return fmt.Errorf("a rate is below 0")
 		}
 	}
