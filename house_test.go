@@ -14,7 +14,7 @@ import (
 // arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
 // A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
 var arrows = map[string]string{
-	"cmd/shoal":          "internal/classic internal/content internal/demo internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"cmd/shoal":          "internal/api internal/classic internal/content internal/daemon internal/demo internal/exchange internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/classic":   "",
 	"internal/content":   "",
 	"internal/wire":      "internal/content",
@@ -31,12 +31,16 @@ var arrows = map[string]string{
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
+	"internal/api":       "internal/daemon internal/identity internal/node",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
+	"bench/peer":         "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",
+	"deploy":             "",
 	"test":               "",
 }
 
@@ -55,6 +59,8 @@ var onlyImporter = map[string]string{
 	"github.com/lmittmann/tint":          "cmd/shoal",
 	"github.com/dustin/go-humanize":      "cmd/shoal",
 	"golang.org/x/term":                  "cmd/shoal",
+	"github.com/BurntSushi/toml":         "cmd/shoal",
+	"github.com/fsnotify/fsnotify":       "internal/daemon",
 	"github.com/fxamacker/cbor/v2":       "internal/wire",
 	"golang.org/x/net/dns/dnsmessage":    "internal/lan",
 	"golang.org/x/net/ipv4":              "internal/lan",

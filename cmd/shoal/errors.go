@@ -92,7 +92,7 @@ func explain(err error) *failure {
 		return known
 	}
 	for _, kind := range []func(error) *failure{
-		explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
+		explainPeer, explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
 	} {
 		if f := kind(err); f != nil {
 			return f

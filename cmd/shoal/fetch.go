@@ -148,14 +148,14 @@ func swarmOf(ctx context.Context, e *env, what string, req *node.FetchRequest) (
 
 // watchFetch shows how a fetch goes until stop is called.
 func watchFetch(e *env, f *node.Fetch) (stop func()) {
-	w := &fetchWatcher{e: e, f: f, done: make(chan struct{}), ended: make(chan struct{})}
+	w := &fetchWatcher{e: e, status: f.Status, done: make(chan struct{}), ended: make(chan struct{})}
 	go func() { defer close(w.ended); w.run() }()
 	return func() { close(w.done); <-w.ended }
 }
 
 type fetchWatcher struct {
 	e           *env
-	f           *node.Fetch
+	status      func() node.FetchStatus
 	done, ended chan struct{}
 	started     bool
 	told        time.Time
@@ -171,10 +171,10 @@ func (w *fetchWatcher) run() {
 	for {
 		select {
 		case <-w.done:
-			w.tell(w.f.Status())
+			w.tell(w.status())
 			return
 		case <-ticker.C:
-			w.tell(w.f.Status())
+			w.tell(w.status())
 		}
 	}
 }
@@ -210,7 +210,7 @@ func (w *fetchWatcher) tell(st node.FetchStatus) {
 }
 
 func (w *fetchWatcher) gauge() gauge {
-	st := w.f.Status()
+	st := w.status()
 	switch st.Phase {
 	case node.Searching:
 		return gauge{Label: "Looking for " + quote(st.Name)}

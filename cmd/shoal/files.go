@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
+	"shoal/internal/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -36,6 +36,9 @@ func newLs(e *env) *cobra.Command {
 				}
 			}
 			p.classic = false
+			if c := e.peerHere(cmd.Context()); c != nil {
+				return handLs(cmd.Context(), e, c)
+			}
 			return e.inSwarm(cmd.Context(), p, func(ctx context.Context, m *node.Member) error { return listFiles(ctx, e, m) })
 		},
 	}
@@ -48,6 +51,12 @@ func listFiles(ctx context.Context, e *env, m *node.Member) error {
 	if err != nil {
 		return err
 	}
+	printFiles(e, entries)
+	return nil
+}
+
+// printFiles prints what a swarm has.
+func printFiles(e *env, entries []wire.Entry) {
 	for _, f := range entries {
 		if e.json {
 			printJSON(e.stdout, struct {
@@ -68,7 +77,6 @@ func listFiles(ctx context.Context, e *env, m *node.Member) error {
 	if len(entries) == 0 && !e.json && !e.quiet {
 		e.screen.printf("nobody shares anything\n  next:  shoal share FILE\n")
 	}
-	return nil
 }
 
 // age writes a number of seconds as people say it.
@@ -211,87 +219,4 @@ func swarmHas(ctx context.Context, e *env, path string, id content.ID) (want str
 		return nil
 	})
 	return want, good, err
-}
-
-func newStatus(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show the swarms of this machine, what it transfers, and what it did last",
-		Example: "  shoal status --json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := e.swarms()
-			if err != nil {
-				return err
-			}
-			if len(all) == 0 {
-				return errNoSwarm
-			}
-			var worst error
-			for _, sw := range all {
-				worst = errors.Join(worst, statusOf(cmd.Context(), e, sw))
-			}
-			return errors.Join(worst, listTransfers(e))
-		},
-	}
-}
-
-func statusOf(ctx context.Context, e *env, sw *identity.Swarm) error {
-	p := peerFlags{listen: ":0", asks: true}
-	m, err := p.member(e, sw, 12)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	var here, files int
-	var bytes int64
-	var up time.Duration
-	alone := false
-	reach := m.Run(ctx, func(ctx context.Context) error {
-		who, err := m.Who(ctx, false)
-		if err != nil {
-			return err
-		}
-		entries, err := m.List(ctx)
-		if err != nil {
-			return err
-		}
-		here, files, up = len(who)-1, len(entries), m.ServerAge()
-		if alone = m.Alone(); alone { // those on this network, without ourselves
-			here, up = len(who), 0
-		}
-		for _, f := range entries {
-			bytes += f.Size
-		}
-		return nil
-	})
-	if e.json {
-		printJSON(e.stdout, struct {
-			V         int      `json:"v"`
-			T         string   `json:"t"`
-			Swarm     string   `json:"swarm"`
-			Servers   []string `json:"servers"`
-			Peer      string   `json:"peer"`
-			Role      string   `json:"role"`
-			Reachable bool     `json:"reachable"`
-			Up        float64  `json:"up"`
-			Peers     int      `json:"peers"`
-			Files     int      `json:"files"`
-			Bytes     int64    `json:"bytes"`
-		}{1, "swarm", sw.ID().String(), sw.Servers(), identity.PeerText(sw.Self()), string(sw.Role()), reach == nil && !alone, up.Seconds(), here, files, bytes})
-		return reach
-	}
-	fmt.Fprintf(e.stdout, "swarm   %s  this machine is %s (%s)\n", sw.ID().String()[:8], identity.PeerShort(sw.Self()), sw.Role())
-	if reach != nil {
-		fmt.Fprintf(e.stdout, "server  %s  not reachable\n", strings.Join(sw.Servers(), ", "))
-		return reach
-	}
-	if alone {
-		fmt.Fprintf(e.stdout, "server  %s  not reachable\npeers   %d others on this network\nfiles   %d, %s there\n",
-			strings.Join(sw.Servers(), ", "), here, files, size(bytes))
-		return nil
-	}
-	fmt.Fprintf(e.stdout, "server  %s  up %s\npeers   %d others\nfiles   %d, %s\n",
-		strings.Join(sw.Servers(), ", "), age(uint64(up.Seconds())), here, files, size(bytes))
-	return nil
 }

@@ -138,6 +138,9 @@ func runGet(ctx context.Context, e *env, o getOptions, name string) error {
 	} else if only {
 		return getClassic(ctx, e, o, name)
 	}
+	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.stay && len(o.from) == 0 && !o.chunkFiles && o.sha256 == "" {
+		return handGet(ctx, e, c, o, name)
+	}
 	return getVerified(ctx, e, o, name)
 }
 

@@ -33,6 +33,7 @@ type env struct {
 	state   string
 	swarm   string
 	noLAN   bool
+	alone   bool // no running peer is asked
 }
 
 // signalError is the end that a signal makes of a command.
@@ -147,9 +148,10 @@ only, and every piece is verified.
 	f.StringVar(&e.state, "state", defaultState(), "folder for keys and membership")
 	f.StringVar(&e.swarm, "swarm", "", "the swarm that is meant, by the begin of its id, where this machine is in several")
 	f.BoolVar(&e.noLAN, "no-lan", false, "do not look for the swarm on the local network when no server answers, and do not be found there")
+	f.BoolVar(&e.alone, "alone", false, "do it in this process, though a peer runs on this machine")
 	root.AddCommand(
 		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newStatus(e),
-		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newDemo(e), newSim(e), newVersion(e),
+		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newPause(e), newResume(e), newRemove(e), newWeb(e), newDemo(e), newSim(e), newVersion(e),
 	)
 	return root
 }

@@ -10,11 +10,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"shoal/internal/api"
+	"shoal/internal/daemon"
+	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/peer"
 	"shoal/internal/store"
@@ -37,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			addr, err := freeAddr()
 			e.Setenv("SHOAL_SERVER", addr)
+			e.Setenv("ADDR", addr)
 			e.Setenv("NOBODY", "127.0.0.1:1")
 			e.Setenv("SHOAL_NO_LAN", "true")
 			e.Setenv("SHOAL_STATE", filepath.Join(e.WorkDir, "state"))
@@ -59,14 +64,14 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), nil
 }
 
-// await waits until the program prints, to its standard output: await TEXT PROGRAM ARGS...
+// await waits until the program prints, to its standard output: await REGEXP PROGRAM ARGS...
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 || neg {
 		ts.Fatalf("usage: await TEXT PROGRAM ARGS...")
 	}
 	for range 300 {
 		_ = ts.Exec(args[1], args[2:]...)
-		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+		if regexp.MustCompile("(?m)" + args[0]).MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -130,6 +135,22 @@ func TestEveryErrorHasItsCodeAndExitStatus(t *testing.T) {
 		{fmt.Errorf("j: %w", store.ErrNewer), "E-STATE-NEWER", 12, "newer"},
 		{&signalError{syscall.SIGINT}, "E-STOPPED", 130, "interrupt"},
 		{&signalError{syscall.SIGTERM}, "E-STOPPED", 143, "terminated"},
+		{&identity.HeldError{Dir: "/s", By: "process 7"}, "E-LOCKED", 8, "process 7"},
+		{&daemon.HeldError{Name: "f", Path: "/d/f\x1b"}, "E-EXISTS", 11, `/d/f\x1b`},
+		{&daemon.SeveralError{What: "two swarms", Chosen: []string{"abcdefghijk"}}, "E-USAGE", 2, "--swarm abcdefgh"},
+		{&daemon.Failure{Code: "E-X", Exit: 9, What: "from\nthe peer", Next: "go on"}, "E-X", 9, `from\nthe peer`},
+		{&configError{"p.toml", errors.New("bad")}, "E-CONFIG", 2, "p.toml: bad"},
+		{daemon.ErrNoSwarm, "E-NOT-MEMBER", 9, "in no swarm"},
+		{daemon.ErrNoTransfer, "E-NO-TRANSFER", 3, "shoal status"},
+		{daemon.ErrFull, "E-QUOTA", 7, "shoal remove"},
+		{daemon.ErrBusy, "E-BUSY", 5, "too many"},
+		{daemon.ErrEnded, "E-NO-PEER", 5, "shoal peer"},
+		{daemon.ErrWatched, "E-USAGE", 2, "watched folder"},
+		{daemon.ErrNotOurs, "E-USAGE", 2, "--data"},
+		{fmt.Errorf("%w: x", daemon.ErrBadRequest), "E-USAGE", 2, "x"},
+		{daemon.ErrStateNewer, "E-STATE-NEWER", 12, "newer"},
+		{daemon.ErrState, "E-STATE", 1, "move that file away"},
+		{api.ErrLongPath, "E-USAGE", 2, "too long"},
 		{errors.New("what\nnow"), "E-INTERNAL", 1, `what\nnow`},
 	} {
 		f := explain(c.err)

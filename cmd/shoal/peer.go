@@ -19,33 +19,56 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// defaultWeb is where the page and the API are.
+const defaultWeb = "127.0.0.1:50080"
+
 type peerOptions struct {
 	classic, interactive bool
+
+	config, listen, web, serverListen string
+	folders                           []string
 }
 
 func newPeer(e *env) *cobra.Command {
 	var o peerOptions
 	cmd := &cobra.Command{
 		Use:   "peer",
-		Short: "Take part as the original program does: asked on standard input",
-		Long: `Take part in a classic swarm as the original program does. It asks on standard input, in this order: the address and
-the port to listen on, the paths of files to share, one a line, until an empty line, the name of a file to download (empty:
-none), and then the folder to save it in. It shares until Enter. It ends by itself if it shares nothing and is alone.`,
-		Example: `  shoal peer --classic --interactive
+		Short: "Run the long-running peer: shares and downloads that survive restarts",
+		Long: `Run the long-running peer, in the foreground. What it shares and fetches goes on when it is started again; share, get, ls, status,
+pause, resume and remove talk to it while it runs. It has an HTTP API, of which shoal web prints a link, shares what lies in watched
+folders, and is the swarm's server if this machine started the swarm. SIGTERM ends it in order, SIGHUP has it read its configuration
+again; systemd is told how it is. See deploy/ for units.
+
+With --classic --interactive it takes part in a classic swarm as the original program does, and keeps nothing. It asks on standard
+input, in this order: the address and the port to listen on, the paths of files to share, one a line, until an empty line, the name of
+a file to download (empty: none), and then the folder to save it in. It shares until Enter. It ends by itself if it shares nothing and
+is alone.`,
+		Example: `  shoal peer
+  shoal peer --folder /srv/images
+  shoal peer --classic --interactive
   printf '127.0.0.1\n6101\n/srv/a.img\n\n\n' | shoal peer --classic --interactive`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !o.interactive && !o.classic {
+				return runPeer(cmd.Context(), e, o, cmd.Flags().Changed)
+			}
 			if err := wantClassic(o.classic); err != nil {
 				return err
 			}
 			if !o.interactive {
-				return &usageError{"this version has only the interactive peer: add --interactive, or use shoal share"}
+				return &usageError{"the long-running peer does not speak the classic protocol: add --interactive, or use shoal share --classic"}
 			}
 			return runInteractive(cmd.Context(), e)
 		},
 	}
 	addClassic(cmd, &o.classic)
-	cmd.Flags().BoolVar(&o.interactive, "interactive", false, "ask on standard input, as the original program does")
+	f := cmd.Flags()
+	f.BoolVar(&o.interactive, "interactive", false, "ask on standard input, as the original program does")
+	f.StringVar(&o.config, "config", defaultConfig(), "configuration file (TOML)")
+	f.StringVar(&o.listen, "listen", "", fmt.Sprintf("where to serve other peers, ADDR:PORT (default: every interface, port %d, or any if that is taken)", node.DefaultPort))
+	f.StringVar(&o.web, "web", defaultWeb, "where the HTTP API is, an address of the loopback; empty: nowhere")
+	f.StringVar(&o.serverListen, "server-listen", ":50001", "where the swarm server listens, if this machine started the swarm; empty: nowhere")
+	f.StringArrayVar(&o.folders, "folder", nil, "share what lies in this folder, as it appears (may be given several times)")
 	return cmd
 }
 

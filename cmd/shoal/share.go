@@ -32,7 +32,7 @@ func newShare(e *env) *cobra.Command {
 		Use:   "share FILE...",
 		Short: "Share files until Ctrl-C",
 		Long: `Share files with everyone in the swarm, from where they lie, until Ctrl-C. A machine that is in no swarm starts one, and prints
-the line that the others paste.`,
+the line that the others paste. Where shoal peer runs, it is handed the files and shares them from then on, also after a restart.`,
 		Example: `  shoal share ubuntu.img
   shoal share model.bin data.tar
   shoal share --classic --server 10.0.0.5 old.iso    with the classic protocol`,
@@ -57,6 +57,9 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 		return err
 	} else if only {
 		return shareClassic(ctx, e, o, files)
+	}
+	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.once && !o.http {
+		return handShares(ctx, e, c, o, files)
 	}
 	sw, err := e.pick()
 	if err != nil {
@@ -121,11 +124,15 @@ func shareIn(ctx context.Context, e *env, o shareOptions, sw *identity.Swarm, fi
 			}
 			shares = append(shares, s)
 			defer trackShare(e, s).end()
-			if err := announce(e, sw, m, s, o.classic); err != nil {
+			if err := announce(e, net.JoinHostPort("", fmt.Sprint(m.Port())), s, o.classic); err != nil {
 				return err
 			}
 		}
-		if err := tellOthers(e, sw, shares, serving); err != nil {
+		who := thisCommand
+		if serving {
+			who = servesToo
+		}
+		if err := tellOthers(e, sw, shares, who); err != nil {
 			return err
 		}
 		if o.http {
@@ -155,7 +162,7 @@ func untilCopied(ctx context.Context, shares []*node.Sharing) error {
 }
 
 // announce says what is shared.
-func announce(e *env, sw *identity.Swarm, m *node.Member, s *node.Sharing, classic bool) error {
+func announce(e *env, addr string, s *node.Sharing, classic bool) error {
 	if e.json {
 		printJSON(e.stdout, struct {
 			V    int    `json:"v"`
@@ -165,7 +172,7 @@ func announce(e *env, sw *identity.Swarm, m *node.Member, s *node.Sharing, class
 			Path string `json:"path"`
 			ID   string `json:"id"`
 			Addr string `json:"addr"`
-		}{1, "sharing", s.Name, s.Manifest.Geo.Size, s.Path, s.Manifest.ID.String(), net.JoinHostPort("", fmt.Sprint(m.Port()))})
+		}{1, "sharing", s.Name, s.Manifest.Geo.Size, s.Path, s.Manifest.ID.String(), addr})
 		return nil
 	}
 	if e.quiet {
@@ -180,7 +187,7 @@ func announce(e *env, sw *identity.Swarm, m *node.Member, s *node.Sharing, class
 }
 
 // tellOthers prints what the others type: with a token where this machine can let them in.
-func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, serving bool) error {
+func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, who sharer) error {
 	var links []string
 	if sw.IsServer() {
 		token, _, err := sw.NewToken(identity.MemberRole, identity.TokenLife, 0, time.Now())
@@ -205,7 +212,7 @@ func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, serving bool
 	if e.quiet {
 		return nil
 	}
-	if serving {
+	if who == servesToo {
 		e.screen.printf("\nThe swarm server runs here, while this does.\n")
 	}
 	e.screen.printf("\nOn the other machines run:\n\n")
@@ -221,9 +228,22 @@ func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, serving bool
 	} else {
 		e.screen.printf("\nThey must be in the swarm: shoal link  on the server's machine prints what lets them in.\n")
 	}
+	if who == handedOver {
+		e.screen.printf("The peer of this machine shares it from now on:  shoal status    shows how.\n")
+		return nil
+	}
 	e.screen.printf("Ctrl-C stops sharing.\n")
 	return nil
 }
+
+// sharer is who shares what a command was told to share.
+type sharer int
+
+const (
+	thisCommand sharer = iota
+	servesToo          // this command, in which the swarm's server runs as well
+	handedOver         // the long-running peer
+)
 
 // tellCurl prints how a machine without shoal gets the shares: from this peer alone, and verified by their id afterwards.
 func tellCurl(e *env, sw *identity.Swarm, m *node.Member, shares []*node.Sharing) error {

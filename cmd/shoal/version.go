@@ -18,14 +18,7 @@ func newVersion(e *env) *cobra.Command {
 		Example: `  shoal version --json`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			revision := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = s.Value
-					}
-				}
-			}
+			revision := commit()
 			if e.json {
 				printJSON(e.stdout, struct {
 					V         int      `json:"v"`
@@ -41,4 +34,16 @@ func newVersion(e *env) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// commit returns of which state of the source this program is.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
 }

@@ -78,6 +78,7 @@ type exchanged struct {
 	rate     float64
 	measured int64
 	far      far
+	still    bool // nothing of what is published can change while nobody exchanges it
 }
 
 // fetch is a request of ours under way.
@@ -421,7 +422,7 @@ func (l *loop) measure() {
 	dt := max(now-l.measured, time.Millisecond).Seconds()
 	l.measured = now
 	for _, c := range l.order {
-		if c == nil {
+		if c == nil || c.still && len(c.channels) == 0 {
 			continue
 		}
 		if c.asked != nil && time.Since(c.askedAt) > manifestTimeout {
@@ -538,6 +539,7 @@ func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
 
 // publish makes the state of a content visible to the world.
 func (c *exchanged) publish() {
+	c.still = c.taker == nil && c.asked == nil && len(c.channels) == 0 && c.rate < 1 && time.Now().After(c.paused)
 	p := &Progress{Received: c.received, Wasted: c.wasted, Sent: c.sent, Rate: c.rate, Paused: time.Now().Before(c.paused)}
 	p.Optimal, p.Copies, p.CopiesOptimal = c.far.optimal, c.far.copies, c.far.copiesOptimal
 	if c.download != nil {

@@ -81,7 +81,10 @@ type FetchRequest struct {
 	Wait       bool          // wait for somebody to offer it
 	Patience   time.Duration // end when nothing came for so long; 0: never
 	Sequential bool
+	Reserve    int64 // bytes of the disk that are left free
 	Note       func(text string)
+	// Found is told what will be fetched, before it is; an error ends the fetch. Nil: nobody is.
+	Found func(id content.ID, name string, size int64) error
 }
 
 // FetchStatus is a fetch at one moment.
@@ -106,6 +109,7 @@ type Fetched struct {
 	Sources    int
 	Optimal    float64 // how many times as long it took as at the best rate that it saw; 0: nothing can be said
 	Already    bool
+	Manifest   *content.Manifest
 }
 
 // Fetch is one content on its way to this machine.
@@ -169,7 +173,12 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 	if err := checkTarget(f.req.Dir, f.req.Target); err != nil {
 		return nil, err
 	}
-	key := "v2:" + f.entry.ID.String() + "/" + f.req.Target
+	if f.req.Found != nil {
+		if err := f.req.Found(f.entry.ID, f.entry.Name, f.entry.Size); err != nil {
+			return nil, err
+		}
+	}
+	key := fetchKey(f.entry.ID, f.req.Target)
 	known, err := store.LoadManifest(f.req.Dir, key, f.entry.ID)
 	if err != nil {
 		f.m.cfg.Log.Debug("no manifest of an earlier run", "err", err)
@@ -207,14 +216,14 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fetched, error) {
 	f.set(func(st *FetchStatus) { st.Phase, st.Size = Checking, m.Geo.Size })
 	d, err := store.OpenDownload(ctx, store.DownloadConfig{
-		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: key, Overwrite: f.req.Overwrite, Restart: f.req.Restart,
+		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: key, Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: f.req.Reserve,
 		Checked: func(n int64) { f.checked.Add(n) },
 	})
 	path := filepath.Join(f.req.Dir, f.req.Target)
 	if errors.Is(err, store.ErrComplete) {
 		f.release()
 		f.set(func(st *FetchStatus) { st.Phase, st.Resumed = Complete, m.Geo.Size })
-		return &Fetched{Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: m.Geo.Size, Already: true}, nil
+		return &Fetched{Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: m.Geo.Size, Already: true, Manifest: m}, nil
 	}
 	if err != nil {
 		f.release()
@@ -239,7 +248,8 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fet
 	p := f.content.Progress()
 	r := &Fetched{
 		Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: resumed, Received: p.Received, Wasted: p.Wasted,
-		Optimal: p.Optimal,
+		Optimal:  p.Optimal,
+		Manifest: m,
 	}
 	for _, n := range p.Neighbours {
 		if n.Received > 0 {

@@ -41,6 +41,7 @@ type MemberConfig struct {
 	LimitUp, LimitDown int64
 	Classic            *Config // to be a peer of the classic swarm on the same port too; nil: not
 	LAN                LANMode // what it does on the local network; not with Classic
+	Patient            bool    // no server need be there at the beginning: body begins at once
 	Log                *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
@@ -65,6 +66,7 @@ type Member struct {
 	local    atomic.Bool   // the server is reached over loopback
 	entered  chan struct{} // closed when the server has let us in, or the work may begin without
 	enterOne sync.Once
+	away     atomic.Bool  // the server has not let us in, or was lost
 	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
 
 	mu     sync.Mutex // guards shares
@@ -78,6 +80,9 @@ type Sharing struct {
 	Manifest *content.Manifest
 	Hit      bool // its hash was known
 	Copies   atomic.Int64
+	Changed  func(error) // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
+	record   wire.Record // that it is offered; empty: this peer may not offer
+	same     func() bool // the file was not touched since it was hashed
 	content  *exchange.Content
 	copied   chan struct{} // holds one: a copy was given
 }
@@ -106,6 +111,7 @@ func NewMember(cfg MemberConfig) *Member {
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
 	}
+	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
 	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance})
 	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
@@ -167,7 +173,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
 	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
-		Dial: m.dial, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent,
+		Dial: m.dial, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent, Patient: m.cfg.Patient,
 	})
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
@@ -202,7 +208,11 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	}
 	g.Go(func() error { return mux.serve(ctx, ln) })
 	g.Go(func() error {
-		for _, in := range []chan struct{}{m.entered, inClassic} {
+		in := m.entered
+		if m.cfg.Patient {
+			in = inClassic
+		}
+		for _, in := range []chan struct{}{in, inClassic} {
 			select {
 			case <-in:
 			case <-ctx.Done():
@@ -320,10 +330,12 @@ func (m *Member) mayDial(addr string) bool {
 func (m *Member) hear(e swarm.V2Event) {
 	switch {
 	case e.Entered != nil:
+		m.away.Store(false)
 		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
 		m.near.rest()
 		m.enterOne.Do(func() { close(m.entered) })
 	case e.Lost != nil:
+		m.away.Store(true)
 		m.near.look(e.Lost)
 		m.cfg.Log.Warn("lost the swarm server, coming back", "err", e.Lost)
 	case e.Peers != nil:
@@ -340,17 +352,35 @@ func (m *Member) hear(e swarm.V2Event) {
 // Share hashes a file, unless its hash is known, and gives it to whoever asks. Name is the file's own if it is empty; progress
 // is told how many bytes were hashed.
 func (m *Member) Share(ctx context.Context, path, name string, progress func(bytes int64)) (*Sharing, error) {
+	s, err := m.Prepare(ctx, path, name, progress)
+	if err != nil {
+		return nil, err
+	}
+	m.Give(s)
+	return s, nil
+}
+
+// Prepare is the first half of [Member.Share]: the file is hashed, and nobody is told.
+func (m *Member) Prepare(ctx context.Context, path, name string, progress func(bytes int64)) (*Sharing, error) {
 	if name == "" {
 		name = filepath.Base(path)
 	}
 	if err := wire.CheckName(name); err != nil {
 		return nil, fmt.Errorf("share %s: %w", path, err)
 	}
-	shared, hit, err := m.library.ShareVerified(ctx, path, name, m.cfg.Cache, progress)
+	// The library's names are those by which classic peers ask; here a path serves as one, for two files may have one name.
+	shared, hit, err := m.library.ShareVerified(ctx, path, path, m.cfg.Cache, progress)
 	if err != nil {
 		return nil, err
 	}
 	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
+	if m.cfg.Swarm.Role() != identity.Reader {
+		if s.record, err = m.cfg.Swarm.SignRecord(name, shared.Manifest.ID, shared.Manifest.Geo.Size); err != nil {
+			m.library.Unshare(path)
+			return nil, err
+		}
+	}
+	s.same = func() bool { return shared.InPlace() == nil }
 	s.content = &exchange.Content{
 		ID: shared.Manifest.ID, Manifest: shared.Manifest, Source: shared, Check: shared.CheckPiece,
 		Changed: func(err error) {
@@ -359,7 +389,11 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 				delete(m.shares, shared.Manifest.ID)
 			}
 			m.mu.Unlock()
-			m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", name, err))
+			if s.Changed != nil {
+				s.Changed(err)
+			} else {
+				m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", name, err))
+			}
 			m.client.Retract(shared.Manifest.ID)
 		},
 		Copied: func(string) {
@@ -371,6 +405,11 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 		},
 		Complete: func() {}, Fetched: func(*content.Manifest) {}, Failed: func(error) {},
 	}
+	return s, nil
+}
+
+// Give is the second half of [Member.Share]: whoever asks gets it from now on.
+func (m *Member) Give(s *Sharing) {
 	m.mu.Lock()
 	twice := m.shares[s.Manifest.ID] != nil
 	m.shares[s.Manifest.ID] = s
@@ -380,14 +419,7 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 		m.client.Hold(s.Manifest.ID, s.Manifest.Geo.Size, true)
 		m.client.Follow(s.Manifest.ID, true)
 	}
-	if m.cfg.Swarm.Role() != identity.Reader {
-		record, err := m.cfg.Swarm.SignRecord(name, s.Manifest.ID, s.Manifest.Geo.Size)
-		if err != nil {
-			return nil, err
-		}
-		m.client.Offer(record)
-	}
-	return s, nil
+	m.OfferName(s)
 }
 
 // ServerAge returns how long the server has been running.

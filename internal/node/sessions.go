@@ -90,7 +90,7 @@ func (ss *sessions) heard(m *wire.Peers) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	known := ss.candidates[m.ID]
-	if known == nil {
+	if known == nil && (len(m.Added) > 0 || m.Total > 1) { // most contents of a peer with many have nobody else
 		known = make(map[who]*candidate)
 		ss.candidates[m.ID] = known
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"shoal/internal/content"
@@ -17,7 +18,9 @@ import (
 
 const (
 	// maxCached bounds the manifests that a cache keeps.
-	maxCached = 10000
+	maxCached = 50_000
+	// pruneEvery is after how many new entries their number is looked at.
+	pruneEvery = 256
 	// maxCachedFile bounds one of them, in bytes.
 	maxCachedFile = 16 << 20
 	// racyTime is how old a change must be before its stamp is trusted: clocks of file systems are coarse.
@@ -26,10 +29,27 @@ const (
 
 // Cache keeps manifests of files by their stamps, so that a file is not hashed again while it is unchanged. What is in it
 // proves itself; it may be removed at any time.
-type Cache struct{ dir string }
+type Cache struct {
+	dir  string
+	kept atomic.Uint32 // entries that were written
+}
 
 // OpenCache returns the cache in a folder, which is made when it is needed.
-func OpenCache(dir string) *Cache { return &Cache{dir} }
+func OpenCache(dir string) *Cache { return &Cache{dir: dir} }
+
+// Learn keeps the manifest of a file that is known to have it: it was just downloaded. A nil cache learns nothing.
+func (c *Cache) Learn(path string, m *content.Manifest) {
+	fi, err := os.Stat(path)
+	if c == nil || err != nil || fi.Size() != m.Geo.Size || time.Since(fi.ModTime()) <= racyTime {
+		return
+	}
+	c.keep(c.entry(fi), m)
+}
+
+func (c *Cache) entry(fi os.FileInfo) string {
+	sum := blake3.Sum256(stamp(fi))
+	return filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
+}
 
 // Manifest returns the manifest of an open file: a known one, or that of its bytes. A file that changes meanwhile is
 // [ErrChanged]. A nil cache knows nothing.
@@ -40,8 +60,7 @@ func (c *Cache) Manifest(ctx context.Context, f *os.File, workers int, progress 
 	}
 	path := ""
 	if c != nil {
-		sum := blake3.Sum256(stamp(before))
-		path = filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
+		path = c.entry(before)
 		if m := readCached(path, before.Size()); m != nil {
 			return m, true, nil
 		}
@@ -94,7 +113,9 @@ func (c *Cache) keep(path string, m *content.Manifest) {
 		os.Remove(f.Name())
 		return
 	}
-	c.prune()
+	if c.kept.Add(1)%pruneEvery == 1 {
+		c.prune()
+	}
 }
 
 // prune removes the oldest entries when there are too many.

@@ -37,6 +37,7 @@ type DownloadConfig struct {
 	Key         string            // what is downloaded, as far as a rerun must find it again
 	Overwrite   bool              // an existing target is replaced at the end; what is equal in it is not fetched
 	Restart     bool              // throw away what an earlier run left
+	Reserve     int64             // bytes of the disk that are left free
 	Workers     int               // that hash what is there; 0: as many as there are cores
 	Checked     func(bytes int64) // told how many more bytes of what is there were hashed; from several goroutines
 	Disk        Disk              // nil: [System]
@@ -294,11 +295,11 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	d.count = d.have.Count()
 	need := d.m.Geo.Size - min(allocated(fi), d.m.Geo.Size)
-	if free, err := d.root.Free(); err == nil && need > free {
+	if free, err := d.root.Free(); err == nil && need > free-d.cfg.Reserve {
 		if d.count == 0 {
 			defer d.abandon()
 		}
-		return &SpaceError{Path: d.Path(), Need: need, Free: free}
+		return &SpaceError{Path: d.Path(), Need: need, Free: max(free-d.cfg.Reserve, 0)}
 	}
 	if !clean {
 		if err := d.beginJournal(); err != nil {

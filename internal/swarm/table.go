@@ -13,10 +13,10 @@ import (
 
 // Bounds of a table.
 const (
-	MaxHolds     = 4096 // contents that one peer holds
-	MaxOffers    = 4096 // records that one peer holds up
-	MaxNames     = 64   // names of one content
-	MaxFollows   = 1024 // contents that one peer follows, beside those that it holds
+	MaxHolds     = 16384 // contents that one peer holds
+	MaxOffers    = 16384 // records that one peer holds up
+	MaxNames     = 64    // names of one content
+	MaxFollows   = 1024  // contents that one peer follows, beside those that it holds
 	MaxContents  = 1 << 20
 	drawSize     = 40 // peers in one draw
 	pageEntries  = 24

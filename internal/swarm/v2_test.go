@@ -1,8 +1,10 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -387,8 +389,75 @@ func TestAFloodOfMessagesEndsTheConnection(t *testing.T) {
 	l := newV2lab(t)
 	c, from := l.client(1)
 	await(t, from, func(e V2Event) bool { return e.Entered != nil })
-	for range v2Burst + 2000 {
-		c.Follow(idOf(1), false)
-	}
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for range v2Burst + 2000 { // beside what paces a client
+			conn.sendPatiently(ctx, &wire.Follow{ID: idOf(1)})
+		}
+	})
 	await(t, from, func(e V2Event) bool { return e.Lost != nil })
+	cancel()
+	flooding.Wait()
+}
+
+// What does not fit an outbox is told nevertheless, and again after the connection was cut.
+func TestAMemberTellsTenThousandContents(t *testing.T) {
+	const n = 10_000
+	l := newV2lab(t)
+	a, fromA := l.client(1)
+	await(t, fromA, func(e V2Event) bool { return e.Entered != nil })
+	chain := [][]byte{bytes.Repeat([]byte{1}, 700), bytes.Repeat([]byte{2}, 700)}
+	for i := range n {
+		id := content.ID{1, byte(i >> 8), byte(i)}
+		a.Hold(id, 5, true)
+		a.Offer(wire.Record{Name: fmt.Sprint("f", i), ID: id, Size: 5, Chain: chain, Sig: []byte{1}})
+		if i%25 == 0 { // each brings an event, of which a test's channel holds a thousand
+			a.Follow(id, true)
+		}
+	}
+	all := func() {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			l.server.mu.Lock()
+			offers := 0
+			for _, p := range l.server.table.peers {
+				offers += p.offers
+			}
+			l.server.mu.Unlock()
+			if offers == n {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the server knows %d offers", offers)
+			}
+		}
+	}
+	all()
+	l.server.mu.Lock()
+	for _, m := range l.server.members {
+		m.Close()
+	}
+	l.server.mu.Unlock()
+	await(t, fromA, func(e V2Event) bool { return e.Lost != nil })
+	all()
+	gone := content.ID{1, 0, 0}
+	a.Retract(gone)
+	a.Hold(gone, 5, true)
+	a.Offer(wire.Record{Name: "g", ID: gone, Size: 5, Chain: chain, Sig: []byte{1}})
+	for end := time.Now().Add(20 * time.Second); ; {
+		old, err := a.Find(t.Context(), "f0", content.Prefix{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, _ := a.Find(t.Context(), "g", content.Prefix{}); len(now) == 1 && len(old) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the old name is still there, or the new one is not")
+		}
+	}
 }

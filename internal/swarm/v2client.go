@@ -1,10 +1,12 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -13,6 +15,8 @@ import (
 
 	"shoal/internal/content"
 	"shoal/internal/wire"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -20,6 +24,9 @@ const (
 	maxQueries = 64
 	// maxPages bounds the pages of one answer, whatever a server claims.
 	maxPages = 4096
+	// What the member holds is told at this rate, and so much at once: somewhat less than a server takes of one connection.
+	tellRate  = v2Rate * 4 / 5
+	tellBurst = v2Burst - 2000
 )
 
 // ErrQuery is a query that the server would not answer.
@@ -39,8 +46,9 @@ type V2ClientConfig struct {
 	Addrs    []string
 	Removals func() [][]byte
 	// Absent is told why the first attempt has failed, and says whether it is tried again; nil: it is not.
-	Absent func(error) bool
-	Log    *slog.Logger
+	Absent  func(error) bool
+	Patient bool // the first attempt may fail as later ones may: the client goes on until ctx ends
+	Log     *slog.Logger
 }
 
 // V2Event is one thing that a [V2Client] reports: one of its fields is set.
@@ -66,11 +74,25 @@ type V2Client struct {
 	holds   map[content.ID]*wire.Hold
 	offers  map[content.ID][]wire.Record
 	follows map[content.ID]bool
-	order   []content.ID // of holds
+	order   map[content.ID]uint64 // of holds: in which they began
+	began   uint64
+	due     []content.ID        // of which the server is to be told something, in this order
+	isDue   map[content.ID]bool // those
+	told    map[content.ID]said // what this connection was told
+	redraw  map[content.ID]bool // other peers are asked for
+	wake    chan struct{}       // holds one: something is due
 	queries map[uint64]chan wire.Message
 	next    uint64
 	back    chan struct{} // closed when there is a connection
 	lost    chan struct{} // closed when there is none any more
+}
+
+// said is what a server knows of us and one content.
+type said struct {
+	hold    wire.Hold
+	began   uint64 // of the hold
+	offers  int
+	follows bool
 }
 
 // NewV2Client makes a client that is not connected.
@@ -80,7 +102,9 @@ func NewV2Client(cfg V2ClientConfig) *V2Client {
 	}
 	return &V2Client{
 		cfg: cfg, holds: make(map[content.ID]*wire.Hold), offers: make(map[content.ID][]wire.Record),
-		follows: make(map[content.ID]bool), queries: make(map[uint64]chan wire.Message), next: 1, back: make(chan struct{}),
+		follows: make(map[content.ID]bool), order: make(map[content.ID]uint64), isDue: make(map[content.ID]bool),
+		told: make(map[content.ID]said), redraw: make(map[content.ID]bool), wake: make(chan struct{}, 1),
+		queries: make(map[uint64]chan wire.Message), next: 1, back: make(chan struct{}),
 	}
 }
 
@@ -96,7 +120,7 @@ func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if first && !in && !c.goesOn(err) {
+			if first && !in && !c.goesOn(err) && !c.cfg.Patient {
 				return err
 			}
 			if removed := new(byeError); errors.As(err, &removed) && removed.reason == wire.ReasonRemoved {
@@ -110,7 +134,7 @@ func (c *V2Client) Run(ctx context.Context, report func(V2Event)) error {
 			}
 		} else if ctx.Err() != nil {
 			return nil
-		} else if first && !c.goesOn(err) {
+		} else if first && !c.goesOn(err) && !c.cfg.Patient {
 			return err
 		}
 		c.cfg.Log.Debug("no swarm server", "err", err)
@@ -149,6 +173,7 @@ func (c *V2Client) session(ctx context.Context, link *V2Link, report func(V2Even
 			fail(err)
 		}
 	})
+	writer.Go(func() { c.tell(ctx, conn) })
 	err = c.listen(ctx, conn, report)
 	fail(err)
 	writer.Wait()
@@ -200,21 +225,101 @@ func (c *V2Client) enter(ctx context.Context, conn *v2conn, addrs []string) (age
 	return time.Duration(hello.Age) * time.Millisecond, nil
 }
 
-// resume tells a server that we have come to what we told the one before.
+// resume makes everything due that we told the server before.
 func (c *V2Client) resume(conn *v2conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.lost = conn, make(chan struct{})
 	close(c.back)
-	for _, id := range c.order {
-		conn.send(c.holds[id])
-		for _, r := range c.offers[id] {
-			conn.send(&wire.Offer{Record: r})
+	c.told, c.isDue, c.redraw = make(map[content.ID]said), make(map[content.ID]bool), make(map[content.ID]bool)
+	c.due = slices.SortedFunc(maps.Keys(c.holds), func(a, b content.ID) int { return cmp.Compare(c.order[a], c.order[b]) })
+	for id := range c.follows {
+		if c.holds[id] == nil {
+			c.due = append(c.due, id)
 		}
 	}
-	for id := range c.follows {
-		conn.send(&wire.Follow{ID: id, On: true})
+	for _, id := range c.due {
+		c.isDue[id] = true
 	}
+	c.kick()
+}
+
+func (c *V2Client) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tell tells the server what is due, no faster than it takes it, until ctx ends.
+func (c *V2Client) tell(ctx context.Context, conn *v2conn) {
+	pace := rate.NewLimiter(tellRate, tellBurst)
+	for {
+		for _, m := range c.nextDue() {
+			if pace.Wait(ctx) != nil || !conn.sendPatiently(ctx, m) {
+				return
+			}
+		}
+		c.mu.Lock()
+		more := len(c.due) > 0
+		c.mu.Unlock()
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		}
+	}
+}
+
+// nextDue takes the first content of which something is due, and returns what is to be said of it.
+func (c *V2Client) nextDue() (out []wire.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.due) == 0 {
+		return nil
+	}
+	id := c.due[0]
+	if c.due = c.due[1:]; len(c.due) == 0 {
+		c.due = nil
+	}
+	delete(c.isDue, id)
+	was, hold := c.told[id], c.holds[id]
+	now := said{follows: c.follows[id]}
+	if hold != nil {
+		now.hold, now.began, now.offers = *hold, c.order[id], len(c.offers[id])
+		if was.began != 0 && was.began != now.began { // it was retracted in between
+			out, was = append(out, &wire.Retract{ID: id}), said{follows: was.follows}
+		}
+		if was.hold != now.hold {
+			out = append(out, hold)
+		}
+		for _, r := range c.offers[id][was.offers:] {
+			out = append(out, &wire.Offer{Record: r})
+		}
+	} else if was.began != 0 {
+		out = append(out, &wire.Retract{ID: id})
+	}
+	if now.follows != was.follows || c.redraw[id] {
+		out = append(out, &wire.Follow{ID: id, On: now.follows})
+	}
+	delete(c.redraw, id)
+	if c.told[id] = now; now == (said{}) {
+		delete(c.told, id)
+	}
+	return out
+}
+
+// say makes a content due, if there is a connection; if not, the next one is told. c.mu is held.
+func (c *V2Client) say(id content.ID) {
+	if c.conn == nil || c.isDue[id] {
+		return
+	}
+	c.isDue[id] = true
+	c.due = append(c.due, id)
+	c.kick()
 }
 
 // lose ends the queries that wait.
@@ -283,10 +388,11 @@ func (c *V2Client) Hold(id content.ID, size int64, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.holds[id] == nil {
-		c.order = append(c.order, id)
+		c.began++
+		c.order[id] = c.began
 	}
 	c.holds[id] = &wire.Hold{ID: id, Size: size, All: all}
-	c.say(c.holds[id])
+	c.say(id)
 }
 
 // Offer makes or repeats a record of a content that we hold.
@@ -299,7 +405,7 @@ func (c *V2Client) Offer(r wire.Record) {
 		}
 	}
 	c.offers[r.ID] = append(c.offers[r.ID], r)
-	c.say(&wire.Offer{Record: r})
+	c.say(r.ID)
 }
 
 // Retract ends a hold and its offers.
@@ -311,8 +417,8 @@ func (c *V2Client) Retract(id content.ID) {
 	}
 	delete(c.holds, id)
 	delete(c.offers, id)
-	c.order = slices.DeleteFunc(c.order, func(other content.ID) bool { return other == id })
-	c.say(&wire.Retract{ID: id})
+	delete(c.order, id)
+	c.say(id)
 }
 
 // Follow says whether we want to be told who holds a content.
@@ -320,18 +426,13 @@ func (c *V2Client) Follow(id content.ID, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if on {
+		c.redraw[id] = c.follows[id]
 		c.follows[id] = true
 	} else {
 		delete(c.follows, id)
+		delete(c.redraw, id)
 	}
-	c.say(&wire.Follow{ID: id, On: on})
-}
-
-// say sends, if there is a connection; if not, the next one is told.
-func (c *V2Client) say(m wire.Message) {
-	if c.conn != nil {
-		c.conn.send(m)
-	}
+	c.say(id)
 }
 
 // query asks the server, and waits for its answer; after a reconnect it asks again.

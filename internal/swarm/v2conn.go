@@ -55,13 +55,14 @@ type v2conn struct {
 	outbox []byte
 	last   *wire.Bye // nothing is sent after it
 	wake   chan struct{}
+	room   chan struct{} // holds one: the outbox was taken
 }
 
 func newV2conn(c net.Conn, flush func() error) *v2conn {
 	if flush == nil {
 		flush = func() error { return nil }
 	}
-	return &v2conn{Conn: c, flush: flush, in: bufio.NewReaderSize(c, 4<<10), wake: make(chan struct{}, 1), fail: func(error) {}}
+	return &v2conn{Conn: c, flush: flush, in: bufio.NewReaderSize(c, 4<<10), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {}}
 }
 
 // now writes a message at once: before there is a writer.
@@ -82,6 +83,24 @@ func (c *v2conn) send(m wire.Message) {
 	}
 	c.outbox = wire.Append(c.outbox, m)
 	c.kick()
+}
+
+// sendPatiently is send for much at once: it waits while the outbox is half full; false when ctx has ended.
+func (c *v2conn) sendPatiently(ctx context.Context, m wire.Message) bool {
+	for {
+		c.mu.Lock()
+		full := len(c.outbox) > v2Outbox/2
+		c.mu.Unlock()
+		if !full {
+			c.send(m)
+			return true
+		}
+		select {
+		case <-c.room:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (c *v2conn) kick() {
@@ -133,6 +152,10 @@ func (c *v2conn) write(ctx context.Context) error {
 		batch := c.outbox
 		c.outbox = nil
 		c.mu.Unlock()
+		select {
+		case c.room <- struct{}{}:
+		default:
+		}
 		if len(batch) > 0 {
 			if ctx.Err() == nil {
 				c.SetWriteDeadline(time.Now().Add(v2Dead))

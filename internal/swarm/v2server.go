@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// Rates of control frames that are taken of one connection, per second and at once.
+	// Rates of control frames that are taken of one connection, per second and at once: a peer that comes back with ten thousand
+	// contents has three for each.
 	v2Rate  = 500
-	v2Burst = 10000
+	v2Burst = 32768
 	// v2Look is how often the server looks for removals that another process wrote.
 	v2Look = 500 * time.Millisecond
 )

@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What is written to is shared once it is quiet, what vanishes is withdrawn, and what is hidden is left alone.
+func TestAWatchedFolderSharesWhatIsQuiet(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var seen []string
+		say := func(what string) func(string) {
+			return func(path string) { mu.Lock(); defer mu.Unlock(); seen = append(seen, what+filepath.Base(path)) }
+		}
+		f := &folder{path: dir, appear: say("+"), vanish: say("-"), warn: say("!")}
+		told := make(chan string)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); f.run(ctx, told) }()
+		expect := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(seen, want) {
+				t.Errorf("%v, want %v", seen, want)
+			}
+			seen = nil
+		}
+		size := 0
+		write := func(name string) {
+			t.Helper()
+			size++
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			told <- path
+		}
+		for range 5 { // it grows
+			write("a.img")
+			write(".hidden")
+			write("b.part")
+			time.Sleep(quietTime - time.Second)
+		}
+		expect()
+		time.Sleep(2 * time.Second)
+		expect("+a.img")
+		time.Sleep(time.Hour)
+		expect()
+		write("a.img")
+		time.Sleep(quietTime)
+		expect("+a.img")
+		if err := os.Rename(filepath.Join(dir, "b.part"), filepath.Join(dir, "b.img")); err != nil {
+			t.Fatal(err)
+		}
+		told <- filepath.Join(dir, "b.img")
+		time.Sleep(quietTime)
+		expect("+b.img")
+		if err := os.Remove(filepath.Join(dir, "a.img")); err != nil {
+			t.Fatal(err)
+		}
+		told <- filepath.Join(dir, "a.img")
+		expect("-a.img")
+		// Nobody tells of these: the next look does.
+		if err := os.Remove(filepath.Join(dir, "b.img")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "c.img"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rescanEvery + quietTime)
+		expect("-b.img", "+c.img")
+		cancel()
+		<-done
+	})
+}
+
+func TestAFolderIsSharedAsItChanges(t *testing.T) {
+	l := newLab(t)
+	dir, state := t.TempDir(), l.machine()
+	old := time.Now().Add(-time.Hour)
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", "1")
+	put("b", "2")
+	a := l.run(state, Settings{Folders: []string{dir}})
+	await := func(want ...string) []Row {
+		t.Helper()
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			rows, _, err := a.List(t.Context(), 0, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range rows {
+				if r.State == Seeding {
+					got = append(got, r.Name)
+				}
+			}
+			slices.Sort(got)
+			if slices.Equal(got, want) {
+				return rows
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v, want %v", got, want)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	rows := await("a", "b")
+	if err := a.Remove(t.Context(), rows[0].ID, false); err == nil {
+		t.Error("what a watched folder shares can be removed from the list alone")
+	}
+	if err := os.Remove(filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	put("c", "3")
+	await("b", "c")
+	a.stop()
+	if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	put("c", "33") // it is another file now: in a watched folder that is no reason to ask
+	a = l.run(state, Settings{Folders: []string{dir}})
+	if rows := await("c"); rows[0].Size != 2 {
+		t.Errorf("%+v", rows)
+	}
+	if err := a.Reload(t.Context(), Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	await()
+}
