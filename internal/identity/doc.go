@@ -27,7 +27,7 @@
 // # Offers
 //
 // The signature in an offer is an ASN.1 ECDSA signature, by the leaf's key, of the SHA-256 of "shoal offer v1" and a zero byte;
-// the swarm's id (16); the content's id (32); its size (8, big-endian); and the name.
+// the swarm's id (16); the content's id (32); its size (8, big-endian); the name; and of what is no file a zero byte and its kind (8).
 //
 // # Joining
 //

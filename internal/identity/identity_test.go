@@ -307,6 +307,7 @@ func TestAnOfferIsWhatItsMemberSigned(t *testing.T) {
 	}
 	for name, change := range map[string]func(*wire.Record){
 		"name": func(r *wire.Record) { r.Name = "g" }, "id": func(r *wire.Record) { r.ID[0]++ }, "size": func(r *wire.Record) { r.Size++ },
+		"kind": func(r *wire.Record) { r.Kind = wire.KindDirectory },
 		"chain": func(r *wire.Record) { r.Chain = r.Chain[:1] }, "garbage": func(r *wire.Record) { r.Chain = [][]byte{{1}, {2}} },
 		"signer": func(r *wire.Record) { r.Chain = [][]byte{s.leaf.Raw, s.issuer.Raw} },
 	} {
@@ -315,6 +316,17 @@ func TestAnOfferIsWhatItsMemberSigned(t *testing.T) {
 		if _, _, err := s.VerifyRecord(&bad); err == nil {
 			t.Errorf("another %s is not noticed", name)
 		}
+	}
+	dir, err := a.Sign(wire.Record{Name: "d", ID: content.ID{1}, Size: 5, Kind: wire.KindDirectory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.VerifyRecord(&dir); err != nil {
+		t.Errorf("of a directory: %v", err)
+	}
+	dir.Kind = wire.KindFile
+	if _, _, err := s.VerifyRecord(&dir); err == nil {
+		t.Error("a directory that is offered as a file is not noticed")
 	}
 	if _, err := reader.SignRecord("f", content.ID{1}, 5); !errors.Is(err, ErrRole) {
 		t.Errorf("a reader offers: %v", err)

@@ -106,6 +106,7 @@ type Link struct {
 	Token Token          // all zero: for those who have joined
 	Name  string         // of a content; empty: none
 	ID    content.Prefix // of that content; it decides
+	Dir   bool           // it is a directory
 }
 
 // HasToken says whether the link lets in.
@@ -119,7 +120,11 @@ func (l Link) String() string {
 	bits = append(bits, l.Token[:]...)
 	s := linkScheme + strings.Join(l.Addrs, ",") + "/" + encodeCode(bits)
 	if l.ID.Bits > 0 {
-		s += "/" + url.PathEscape(l.Name) + "~" + l.ID.ID.Short()
+		s += "/" + url.PathEscape(l.Name)
+		if l.Dir {
+			s += "/"
+		}
+		s += "~" + l.ID.ID.Short()
 	}
 	return s
 }
@@ -166,6 +171,10 @@ func ParseLink(s string) (l Link, err error) {
 		return l, ErrLink
 	}
 	parts := strings.Split(rest, "/")
+	if len(parts) == 4 && strings.HasPrefix(parts[3], "~") { // NAME/~ID
+		l.Dir = true
+		parts = append(parts[:2], parts[2]+parts[3])
+	}
 	if len(parts) < 2 || len(parts) > 3 {
 		return l, fmt.Errorf("%w: it has not the form shoal://HOST:PORT/CODE/NAME~ID", ErrLink)
 	}

@@ -171,21 +171,32 @@ func (s *Swarm) IsRemoved(id PeerID) bool {
 	return s.removals.who[id]
 }
 
-func offerSigned(swarm SwarmID, name string, id content.ID, size int64) [32]byte {
+func offerSigned(swarm SwarmID, r *wire.Record) [32]byte {
 	b := append([]byte(offerDomain), swarm[:]...)
-	b = append(b, id[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(size))
-	return sha256.Sum256(append(b, name...))
+	b = append(b, r.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Size))
+	b = append(b, r.Name...)
+	if r.Kind != wire.KindFile { // a name has no zero byte: this is no other name of a file
+		b = append(b, 0)
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Kind))
+	}
+	return sha256.Sum256(b)
 }
 
-// SignRecord makes an offer of ours.
+// SignRecord makes an offer of a file of ours.
 func (s *Swarm) SignRecord(name string, id content.ID, size int64) (wire.Record, error) {
+	return s.Sign(wire.Record{Name: name, ID: id, Size: size})
+}
+
+// Sign makes an offer of ours of what a record says: name, id, size and kind.
+func (s *Swarm) Sign(r wire.Record) (wire.Record, error) {
 	if s.self.role == Reader {
 		return wire.Record{}, ErrRole
 	}
-	sum := offerSigned(s.id, name, id, size)
+	sum := offerSigned(s.id, &r)
 	sig, err := ecdsa.SignASN1(rand.Reader, s.key, sum[:])
-	return wire.Record{Name: name, ID: id, Size: size, Chain: [][]byte{s.leaf.Raw, s.issuer.Raw}, Sig: sig}, err
+	r.Chain, r.Sig = [][]byte{s.leaf.Raw, s.issuer.Raw}, sig
+	return r, err
 }
 
 // VerifyRecord says who made an offer.
@@ -213,7 +224,7 @@ func (s *Swarm) VerifyRecord(r *wire.Record) (by PeerID, role Role, err error) {
 		s.records[chain] = m
 		s.mu.Unlock()
 	}
-	sum := offerSigned(s.id, r.Name, r.ID, r.Size)
+	sum := offerSigned(s.id, r)
 	switch {
 	case m.role == Reader:
 		return by, "", ErrRole

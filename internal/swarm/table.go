@@ -352,7 +352,7 @@ func (t *Table) entries(c *tableContent, now int64, name string, records bool) (
 		}
 		e := wire.Entry{
 			Name: n.record.Name, ID: c.id, Size: n.record.Size, Holders: uint64(len(c.holders)), Seeds: uint64(len(c.seeds)),
-			Age: uint64(max(now-n.since, 0)), By: n.by, ByName: n.byName,
+			Age: uint64(max(now-n.since, 0)), By: n.by, ByName: n.byName, Kind: n.record.Kind,
 		}
 		if records {
 			r := n.record

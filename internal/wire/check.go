@@ -298,7 +298,7 @@ func (m *Found) check() error {
 		e := &m.Entries[i]
 		err := first(CheckName(e.Name), id(e.ID), size(e.Size), text(MaxAgent, e.ByName))
 		if err == nil && e.Record != nil {
-			err = first(e.Record.check(), when(e.Record.ID != e.ID || e.Record.Name != e.Name || e.Record.Size != e.Size, errRange))
+			err = first(e.Record.check(), when(e.Record.ID != e.ID || e.Record.Name != e.Name || e.Record.Size != e.Size || e.Record.Kind != e.Kind, errRange))
 		}
 		if err != nil {
 			return err

@@ -55,6 +55,15 @@ type PeerID [32]byte
 // UnmarshalCBOR reads a peer's id from a CBOR byte string of 32 bytes, and of no other length.
 func (p *PeerID) UnmarshalCBOR(b []byte) error { return (*content.ID)(p).UnmarshalCBOR(b) }
 
+// Kind says what a content is, as who shares it says. A receiver that does not know a kind does not fetch it.
+type Kind uint64
+
+// The kinds.
+const (
+	KindFile      Kind = 0
+	KindDirectory Kind = 1 // its stream begins with a listing: see package bundle
+)
+
 // Reason says why something ended or was refused.
 type Reason uint64
 
@@ -234,6 +243,7 @@ type (
 		Size  int64      `cbor:"3,keyasint"`
 		Chain [][]byte   `cbor:"4,keyasint"` // certificates of the one who signed: leaf, issuer
 		Sig   []byte     `cbor:"5,keyasint"`
+		Kind  Kind       `cbor:"6,keyasint,omitempty"`
 	}
 	// Offer repeats or makes a record. The sender holds the content.
 	Offer struct {
@@ -273,6 +283,7 @@ type (
 		By      PeerID     `cbor:"7,keyasint"`           // who offers it under this name
 		ByName  string     `cbor:"8,keyasint,omitempty"` // that peer's name, for people
 		Record  *Record    `cbor:"9,keyasint,omitempty"` // in answers to Find
+		Kind    Kind       `cbor:"10,keyasint,omitempty"`
 	}
 	// Found is a page of the answer to [Find] or [List]. A More that is not empty says that another page follows.
 	Found struct {

@@ -66,6 +66,7 @@ var examples = []Message{
 	}}, More: []byte{1}},
 	&Enter{Addrs: []string{"10.0.0.5:50002", "[fd00::2]:50002"}, Removals: [][]byte{{1}}},
 	&Offer{Record: Record{Name: "big.img", ID: someID, Size: 70000, Chain: [][]byte{{1}, {2}}, Sig: []byte{3}}},
+	&Offer{Record: Record{Name: "photos", ID: someID, Size: 70000, Chain: [][]byte{{1}, {2}}, Sig: []byte{3}, Kind: KindDirectory}},
 	&Hold{ID: someID, Size: 70000, All: true},
 	&Retract{ID: someID},
 	&Find{Query: 1, Name: "big.img"},
@@ -74,6 +75,9 @@ var examples = []Message{
 	&Found{Query: 1, Entries: []Entry{{
 		Name: "big.img", ID: someID, Size: 70000, Holders: 3, Seeds: 1, Age: 60, By: somePeer, ByName: "node17",
 	}}, More: []byte{1}},
+	&Found{Query: 3, Entries: []Entry{{
+		Name: "photos", ID: someID, Size: 70000, Holders: 1, Seeds: 1, Age: 60, By: somePeer, Kind: KindDirectory,
+	}}},
 	&Follow{ID: someID, On: true},
 	&Peers{
 		ID: someID, Snapshot: true, Added: []PeerAddr{{ID: somePeer, Instance: 5, Addrs: []string{"10.0.0.5:50002"}}},
