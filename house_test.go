@@ -14,10 +14,11 @@ import (
 // arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
 // A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
 var arrows = map[string]string{
-	"cmd/shoal":          "internal/api internal/classic internal/content internal/daemon internal/demo internal/exchange internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"cmd/shoal":          "internal/api internal/bundle internal/classic internal/content internal/daemon internal/demo internal/exchange internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/classic":   "",
 	"internal/content":   "",
 	"internal/wire":      "internal/content",
+	"internal/bundle":    "internal/content",
 	"internal/schedule":  "",
 	"internal/sim":       "internal/schedule",
 	"internal/offence":   "",
@@ -25,12 +26,12 @@ var arrows = map[string]string{
 	"internal/history":   "",
 	"internal/lan":       "",
 	"internal/identity":  "internal/content internal/wire",
-	"internal/store":     "internal/content",
+	"internal/store":     "internal/bundle internal/content",
 	"internal/peer":      "internal/classic internal/offence internal/throttle internal/wire",
 	"internal/swarm":     "internal/classic internal/content internal/offence internal/wire",
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
-	"internal/node":      "internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"internal/node":      "internal/bundle internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
 	"internal/api":       "internal/daemon internal/identity internal/node",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
@@ -45,7 +46,7 @@ var arrows = map[string]string{
 }
 
 // pure lists the packages that think: they open nothing, start nothing, log nothing, read no clock.
-var pure = map[string]bool{"internal/classic": true, "internal/schedule": true, "internal/content": true, "internal/wire": true}
+var pure = map[string]bool{"internal/bundle": true, "internal/classic": true, "internal/schedule": true, "internal/content": true, "internal/wire": true}
 
 // impure lists what a pure package does not import.
 var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync", "sync/atomic", "math/rand", "syscall"}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
+	"shoal/internal/bundle"
 	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
@@ -60,6 +62,9 @@ func explainVerified(err error) *failure {
 	var several *node.AmbiguousError
 	var corrupt *node.CorruptError
 	var hidden *node.HiddenNameError
+	if f := explainDirectory(err); f != nil {
+		return f
+	}
 	switch {
 	case errors.As(err, &hidden):
 		return &failure{
@@ -105,6 +110,54 @@ func explainVerified(err error) *failure {
 	case errors.Is(err, wire.ErrName):
 		return &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "shoal share --name gives a file another name",
+		}
+	}
+	return nil
+}
+
+// exitPipe is the status of a program whose output nobody reads any more: 128 and the number of SIGPIPE.
+const exitPipe = 141
+
+// codeDirectory is the code of a directory where only a file will do.
+const codeDirectory = "E-DIRECTORY"
+
+// explainDirectory tells of directories and streams.
+func explainDirectory(err error) *failure {
+	var kind *node.KindError
+	var out *node.OutError
+	var dir *node.DirectoryError
+	switch {
+	case errors.As(err, &dir):
+		return &failure{
+			Code: codeDirectory, Exit: exitIncompatible, What: oneLine(err.Error()), Cause: "the running peer fetches files alone",
+			Next: "shoal get --alone " + shellQuote(dir.Name),
+		}
+	case errors.As(err, &kind) && kind.Kind == wire.KindFile:
+		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "leave out --only and --except"}
+	case errors.As(err, &kind):
+		return &failure{Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()), Next: "use a newer shoal"}
+	case errors.As(err, &out) && errors.Is(err, syscall.EPIPE):
+		return &failure{Code: "E-PIPE", Exit: exitPipe, What: "nobody reads standard output any more", err: err, Next: "look at what the reading program says"}
+	case errors.As(err, &out):
+		return &failure{Code: "E-OUTPUT", Exit: exitInternal, What: oneLine(err.Error()), Next: "name a path with  -o PATH  instead"}
+	case errors.Is(err, bundle.ErrNothing):
+		return &failure{
+			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, What: "nothing in the directory fits --only and --except",
+			Next: "put patterns in quotes; '*.json' fits at any depth, 'a/*.json' from the top of the directory",
+		}
+	case errors.Is(err, bundle.ErrNewer):
+		return &failure{Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()), Next: "use a newer shoal"}
+	case errors.Is(err, bundle.ErrTooMany):
+		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "share parts of it, or an archive:  tar c DIR | shoal share - --name DIR.tar"}
+	case errors.Is(err, bundle.ErrListing):
+		return &failure{
+			Code: "E-VERIFY", Exit: exitIntegrity, What: oneLine(err.Error()),
+			Cause: "who shares it says that it is a directory, and it is none", Next: "ask who shares it; nothing was written",
+		}
+	case errors.Is(err, store.ErrNames):
+		return &failure{
+			Code: "E-NAMES", Exit: exitIncompatible, What: oneLine(err.Error()),
+			Next: "leave some out with --except, choose another disk with -o, or keep it as an archive:  shoal get NAME -o - > NAME.tar",
 		}
 	}
 	return nil

@@ -4,13 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"shoal/internal/bundle"
 	"shoal/internal/content"
 	"shoal/internal/identity"
 	"shoal/internal/node"
+	"shoal/internal/store"
 )
 
 // getVerified fetches a content by link, name or id in a swarm.
@@ -46,7 +53,17 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 	if o.output == "" || o.timeout < 0 {
 		return &usageError{"--output must not be empty, nor --timeout below 0"}
 	}
-	req.Dir, req.Target = target(o.output, "")
+	if req.Selection = (bundle.Selection{Only: o.only, Except: o.except}); req.Selection.Check() != nil {
+		return &usageError{req.Selection.Check().Error()}
+	}
+	if o.output == "-" {
+		if req.Out, err = toOutput(e, o); err != nil {
+			return err
+		}
+	} else {
+		req.Dir, req.Target = target(o.output, "")
+		req.Either = req.Target == "" && isPath(o.output)
+	}
 	m, err := o.member(e, sw, slog.LevelWarn)
 	if err != nil {
 		return err
@@ -71,10 +88,20 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 				return &keptError{err, fmt.Sprintf("%s of %s of %s are kept: run the same command again to go on",
 					size(st.Exchange.Done), size(st.Size), quote(st.Name))}
 			}
+			if st.Directory && errors.Is(err, store.ErrExists) {
+				_, none := os.Lstat(filepath.Join(req.Dir, st.Name))
+				return dirExists(err, o.output, req.Either && none != nil)
+			}
 			return noFolder(err, req.Dir)
 		}
-		printFetched(e, got, time.Since(began))
-		if got.Already {
+		if req.Out != nil {
+			closeOutput(e)
+		}
+		printFetched(e, got, time.Since(began), req.Out != nil)
+		if got.Already && got.Directory && !o.stay {
+			return f.Close()
+		}
+		if got.Already && !got.Directory {
 			if !o.stay {
 				return nil
 			}
@@ -142,7 +169,7 @@ func swarmOf(ctx context.Context, e *env, what string, req *node.FetchRequest) (
 	if link.ID.Bits == 0 {
 		return nil, &usageError{"the link names no file: join with  shoal join LINK, and then  shoal get NAME"}
 	}
-	req.Name, req.ID = link.Name, link.ID
+	req.Name, req.ID, req.FromLink, req.Directory = link.Name, link.ID, true, link.Dir
 	return enterSwarm(ctx, e, link)
 }
 
@@ -180,19 +207,23 @@ func (w *fetchWatcher) run() {
 }
 
 func (w *fetchWatcher) tell(st node.FetchStatus) {
-	if w.e.quiet || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
+	if w.e.quiet || st.Already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
 		return
 	}
 	p := st.Exchange
+	name := quote(st.Name)
+	if st.Directory {
+		name = quote(st.Name + "/")
+	}
 	if !w.started {
 		w.started, w.told = true, time.Now()
 		switch {
 		case w.e.json:
 			printJSON(w.e.stdout, jsonStart{1, "start", st.Name, st.Size, st.Resumed, len(p.Neighbours)})
 		case st.Resumed > 0 && st.Size > 0:
-			w.e.screen.printf("Resuming %s at %d%% (%s kept)\n", quote(st.Name), st.Resumed*100/st.Size, size(st.Resumed))
+			w.e.screen.printf("Resuming %s at %d%% (%s kept)\n", name, st.Resumed*100/st.Size, size(st.Resumed))
 		default:
-			w.e.screen.printf("Getting  %s  %s  (encrypted, verified)\n", quote(st.Name), size(st.Size))
+			w.e.screen.printf("Getting  %s  %s  (encrypted, verified)\n", name, size(st.Size))
 		}
 	}
 	switch {
@@ -259,7 +290,7 @@ func facts(st node.FetchStatus) string {
 }
 
 // printFetched prints a result: its path on standard output, the rest as talk.
-func printFetched(e *env, r *node.Fetched, took time.Duration) {
+func printFetched(e *env, r *node.Fetched, took time.Duration, streamed bool) {
 	if e.json {
 		printJSON(e.stdout, struct {
 			jsonDone
@@ -274,13 +305,58 @@ func printFetched(e *env, r *node.Fetched, took time.Duration) {
 	if !e.quiet {
 		e.screen.close() // what goes to standard output would be drawn over
 		sign := e.screen.sign("✓", "ok")
+		name, fetched := quote(r.Name), int64(0)
+		if r.Directory {
+			name, fetched = quote(r.Name+"/"), r.Received // its listing was
+		}
 		if r.Already {
-			e.screen.printf("%s %s  %s  already complete and verified, 0 B fetched\n", sign, quote(r.Name), size(r.Size))
+			e.screen.printf("%s %s  %s  already complete and verified, %s fetched\n", sign, name, size(r.Size), size(fetched))
 		} else {
 			rate := float64(r.Received) / max(took.Seconds(), 0.001)
-			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources%s  verified\n         id  %s\n", sign, quote(r.Name), size(r.Size),
+			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources%s  verified\n         id  %s\n", sign, name, size(r.Size),
 				took.Round(10*time.Millisecond), size(int64(rate)), r.Sources, optimal(r.Optimal), r.ID)
 		}
 	}
-	fmt.Fprintln(e.stdout, r.Path)
+	if !streamed {
+		fmt.Fprintln(e.stdout, r.Path)
+	}
+}
+
+// toOutput returns standard output as the place for the bytes.
+func toOutput(e *env, o getOptions) (io.Writer, error) {
+	switch {
+	case e.json:
+		return nil, &usageError{"-o - and --json both want standard output"}
+	case o.overwrite || o.restart:
+		return nil, &usageError{"--overwrite and --restart are for files, not for -o -"}
+	case isTerminal(e.stdout):
+		return nil, &usageError{"-o - would write the file to this terminal: let another program read it, or name a path"}
+	}
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes is an error of the write
+	return e.stdout, nil
+}
+
+// closeOutput tells the reader of standard output that all has come, though others may still be given it.
+func closeOutput(e *env) {
+	if f, ok := e.stdout.(*os.File); ok {
+		f.Close()
+	}
+}
+
+// isPath says whether -o may be the path of a directory that is fetched: a folder to put it into is written with a slash at its end, or is "." or "..".
+func isPath(output string) bool {
+	base := filepath.Base(output)
+	return !os.IsPathSeparator(output[len(output)-1]) && base != "." && base != ".."
+}
+
+// dirExists says what to do where a directory is to be that there is already, and is another.
+func dirExists(err error, output string, itself bool) error {
+	f := &failure{
+		Code: "E-EXISTS", Exit: exitExists, err: err, What: oneLine(err.Error()), Cause: "nothing is replaced unasked",
+		Next: "add --overwrite to replace the files in it that differ and add those that are missing, or name another place with  -o PATH",
+	}
+	if itself {
+		f.Next = "-o " + shellQuote(output+"/") + "  puts it into that folder; --overwrite replaces files in it that differ, and adds those that are missing"
+	}
+	return f
 }

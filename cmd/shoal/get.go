@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"shoal/internal/daemon"
+	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
 
@@ -33,6 +35,7 @@ type getOptions struct {
 	stay, wait     bool
 	once           bool
 	linkFile       string
+	only, except   []string
 	timeout        time.Duration
 }
 
@@ -40,13 +43,21 @@ func newGet(e *env) *cobra.Command {
 	var o getOptions
 	cmd := &cobra.Command{
 		Use:   "get NAME|ID|LINK",
-		Short: "Download a file from all who have it",
-		Long: `Download a file from all who have it, at once. Every piece is verified as it comes. Run the same command again after any
-interruption: it goes on where it stopped. The file appears under its name only when it is complete.
+		Short: "Download a file or directory from all who have it",
+		Long: `Download a file or a directory from all who have it, at once. Every piece is verified as it comes. Run the same command again after
+any interruption: it goes on where it stopped. The file or directory appears under its name only when it is complete.
 
-A link joins its swarm, if need be, and says which file; in a swarm a name is enough, or an id or its first 8 digits.`,
+A link joins its swarm, if need be, and says which file; in a swarm a name is enough, or an id or its first 8 digits.
+
+From a directory --only and --except choose by patterns: '*.json' fits at any depth, 'a/*.json' and 'a/**/b' from its top, and what fits for a directory
+fits for all in it. In a directory that is there already, --overwrite replaces files that differ and adds those that are missing, and leaves others alone.
+
+With -o - the bytes go to standard output in order, verified; those of a directory as a tar archive. They are kept in the temporary folder (TMPDIR)
+meanwhile, so that others can be given them, and removed at the end.`,
 		Example: `  shoal get shoal://10.0.0.5:50001/...      the line that shoal share prints
   shoal get ubuntu.img -o /srv/images
+  shoal get model --only '*.safetensors' --only config.json
+  shoal get -q rootfs.tar.zst -o - | zstd -d | tar x
   shoal get --classic --server 10.0.0.5 old.iso --sha256 9f2c...`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if o.linkFile != "" {
@@ -69,9 +80,11 @@ A link joins its swarm, if need be, and says which file; in a swarm a name is en
 	o.add(cmd)
 	o.addSite(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&o.output, "output", "o", ".", "folder, or path of the file")
+	f.StringVarP(&o.output, "output", "o", ".", "folder, or path of the file; -: standard output")
+	f.StringArrayVar(&o.only, "only", nil, "of a directory, get only what fits this pattern (may be given several times)")
+	f.StringArrayVar(&o.except, "except", nil, "of a directory, leave out what fits this pattern (may be given several times)")
 	f.StringSliceVar(&o.from, "from", nil, "download only from the holders at ADDR or ADDR:PORT (may be given several times)")
-	f.BoolVar(&o.overwrite, "overwrite", false, "replace an existing file, when the new one is complete")
+	f.BoolVar(&o.overwrite, "overwrite", false, "replace an existing file, or files in an existing directory, when the new ones are complete")
 	f.BoolVar(&o.restart, "restart", false, "throw away what an earlier run has fetched, and begin anew")
 	f.BoolVar(&o.chunkFiles, "chunk-files", false, "keep chunks in files <n>.p2p and merge them at the end, as the original program does")
 	f.StringVar(&o.sha256, "sha256", "", "SHA-256 that the file must have, in hex")
@@ -86,6 +99,9 @@ A link joins its swarm, if need be, and says which file; in a swarm a name is en
 
 // request makes of the flags what a download is told.
 func (o *getOptions) request(name string) (node.Request, error) {
+	if o.output == "-" || len(o.only) > 0 || len(o.except) > 0 {
+		return node.Request{}, &usageError{"-o -, --only and --except are not for the classic protocol: its bytes come in no order, and it knows no directories"}
+	}
 	req := node.Request{
 		Name: name, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Patience: o.timeout, Layout: store.OneFile,
 	}
@@ -138,10 +154,19 @@ func runGet(ctx context.Context, e *env, o getOptions, name string) error {
 	} else if only {
 		return getClassic(ctx, e, o, name)
 	}
-	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.stay && len(o.from) == 0 && !o.chunkFiles && o.sha256 == "" {
-		return handGet(ctx, e, c, o, name)
+	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.stay && len(o.from) == 0 && !o.chunkFiles && o.sha256 == "" && !o.onlyAlone(name) {
+		var failed *daemon.Failure
+		if err := handGet(ctx, e, c, o, name); !errors.As(err, &failed) || failed.Code != codeDirectory {
+			return err
+		}
 	}
 	return getVerified(ctx, e, o, name)
+}
+
+// onlyAlone says whether a get is one that a running peer does not do: of a directory, or to standard output.
+func (o *getOptions) onlyAlone(what string) bool {
+	link, err := identity.ParseLink(what)
+	return err == nil && link.Dir || o.output == "-" || len(o.only) > 0 || len(o.except) > 0
 }
 
 // getClassic downloads a file in a classic swarm alone.

@@ -157,7 +157,7 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 			got.Sources++
 		}
 	}
-	printFetched(e, got, time.Since(began))
+	printFetched(e, got, time.Since(began), false)
 	return nil
 }
 
@@ -277,7 +277,11 @@ func (c *control) files(ctx context.Context, swarm identity.SwarmID) (entries []
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, wire.Entry{Name: f.Name, ID: id, Size: f.Size, Holders: f.Holders, Seeds: f.Seeds, Age: f.Age, By: by})
+		e := wire.Entry{Name: f.Name, ID: id, Size: f.Size, Holders: f.Holders, Seeds: f.Seeds, Age: f.Age, By: by}
+		if f.Kind == wire.KindDirectory.String() {
+			e.Kind = wire.KindDirectory
+		}
+		entries = append(entries, e)
 	}
 	return entries, nil
 }

@@ -277,7 +277,15 @@ func serverAddrs(ln *net.TCPAddr, advertise string) (out []string, err error) {
 // hashing shows how the hashing of a file goes.
 func hashing(e *env, path string) (count func(int64), stop func()) {
 	fi, err := os.Stat(path)
-	if err != nil || e.quiet || e.json {
+	if err != nil {
+		return nil, func() {}
+	}
+	return hashingOf(e, filepath.Base(path), fi.Size())
+}
+
+// hashingOf shows how the hashing of so many bytes goes.
+func hashingOf(e *env, name string, total int64) (count func(int64), stop func()) {
+	if e.quiet || e.json {
 		return nil, func() {}
 	}
 	var done atomic.Int64
@@ -286,8 +294,8 @@ func hashing(e *env, path string) (count func(int64), stop func()) {
 		n := done.Load()
 		rate := int64(float64(n) / max(time.Since(began).Seconds(), 0.001))
 		return gauge{
-			Label: "Hashing " + cut(quote(filepath.Base(path)), 24), Done: min(n, fi.Size()), Total: max(fi.Size(), 1),
-			Short: size(rate) + "/s", Facts: fmt.Sprintf("%s/%s  %s/s", size(n), size(fi.Size()), size(rate)),
+			Label: "Hashing " + cut(quote(name), 24), Done: min(n, total), Total: max(total, 1),
+			Short: size(rate) + "/s", Facts: fmt.Sprintf("%s/%s  %s/s", size(n), size(total), size(rate)),
 		}
 	})
 	return func(n int64) { done.Add(n) }, stop

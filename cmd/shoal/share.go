@@ -13,6 +13,7 @@ import (
 	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/swarm"
+	"shoal/internal/wire"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -29,12 +30,20 @@ type shareOptions struct {
 func newShare(e *env) *cobra.Command {
 	var o shareOptions
 	cmd := &cobra.Command{
-		Use:   "share FILE...",
-		Short: "Share files until Ctrl-C",
-		Long: `Share files with everyone in the swarm, from where they lie, until Ctrl-C. A machine that is in no swarm starts one, and prints
-the line that the others paste. Where shoal peer runs, it is handed the files and shares them from then on, also after a restart.`,
+		Use:   "share PATH...",
+		Short: "Share files and directories until Ctrl-C",
+		Long: `Share files and directories with everyone in the swarm, from where they lie, until Ctrl-C. A machine that is in no swarm starts
+one, and prints the line that the others paste. Where shoal peer runs, it is handed the files and shares them from then on, also after a restart;
+directories and standard input are shared by this command itself.
+
+Of a directory all files are shared, with their names and permissions, and links that stay inside it. Links that lead out of it, devices, pipes and
+sockets are left out, and said so. A file that changes ends the sharing: start it again.
+
+With - standard input is shared, under the name that --name gives. It is read to its end into a file in the temporary folder (TMPDIR) first, since
+a content is known only when all of it is; the file is removed at the end.`,
 		Example: `  shoal share ubuntu.img
-  shoal share model.bin data.tar
+  shoal share model.bin photos/
+  tar c /etc | shoal share - --name etc.tar
   shoal share --classic --server 10.0.0.5 old.iso    with the classic protocol`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return runShare(cmd.Context(), e, o, args) },
@@ -42,7 +51,7 @@ the line that the others paste. Where shoal peer runs, it is handed the files an
 	o.add(cmd)
 	o.addSite(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.name, "name", "", "share the one file under this name")
+	f.StringVar(&o.name, "name", "", "share the one file or directory under this name")
 	f.BoolVar(&o.once, "once", false, "end when one whole copy was given")
 	f.BoolVar(&o.http, "http", false, "print how curl gets the files from this machine")
 	f.StringVar(&o.serverListen, "server-listen", ":50001", "where the swarm server listens that is started here")
@@ -53,12 +62,21 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	if o.name != "" && len(files) > 1 {
 		return &usageError{"--name goes with one file"}
 	}
+	if err := onlyFiles(o, files); err != nil {
+		return err
+	}
+	handed := handable(files)
+	files, remove, err := spoolInput(ctx, e, o, files)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	if only, err := e.onlyClassic(o.classic); err != nil {
 		return err
 	} else if only {
 		return shareClassic(ctx, e, o, files)
 	}
-	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.once && !o.http {
+	if c := e.peerHere(ctx); c != nil && handed && !o.ofItsOwn() && !o.once && !o.http {
 		return handShares(ctx, e, c, o, files)
 	}
 	sw, err := e.pick()
@@ -116,9 +134,7 @@ func shareIn(ctx context.Context, e *env, o shareOptions, sw *identity.Swarm, fi
 	return m.Run(ctx, func(ctx context.Context) error {
 		var shares []*node.Sharing
 		for _, path := range files {
-			count, stop := hashing(e, path)
-			s, err := m.Share(ctx, path, o.name, count)
-			stop()
+			s, err := sharePath(ctx, e, m, path, o.name)
 			if err != nil {
 				return err
 			}
@@ -172,7 +188,8 @@ func announce(e *env, addr string, s *node.Sharing, classic bool) error {
 			Path string `json:"path"`
 			ID   string `json:"id"`
 			Addr string `json:"addr"`
-		}{1, "sharing", s.Name, s.Manifest.Geo.Size, s.Path, s.Manifest.ID.String(), addr})
+			Kind string `json:"kind"`
+		}{1, "sharing", s.Name, s.Manifest.Geo.Size, s.Path, s.Manifest.ID.String(), addr, s.Kind.String()})
 		return nil
 	}
 	if e.quiet {
@@ -182,7 +199,7 @@ func announce(e *env, addr string, s *node.Sharing, classic bool) error {
 	if classic {
 		how += "; to classic peers unencrypted, unverified"
 	}
-	e.screen.printf("Sharing  %s  %s  (%s)\n         id  %s\n", quote(s.Name), size(s.Manifest.Geo.Size), how, s.Manifest.ID)
+	e.screen.printf("Sharing  %s  %s  (%s)\n         id  %s\n", titled(s.Name, s.Kind), size(s.Manifest.Geo.Size), how, s.Manifest.ID)
 	return nil
 }
 
@@ -195,7 +212,9 @@ func tellOthers(e *env, sw *identity.Swarm, shares []*node.Sharing, who sharer) 
 			return err
 		}
 		for _, s := range shares {
-			links = append(links, sw.Link(token, s.Name, content.PrefixOf(s.Manifest.ID)).String())
+			link := sw.Link(token, s.Name, content.PrefixOf(s.Manifest.ID))
+			link.Dir = s.Kind == wire.KindDirectory
+			links = append(links, link.String())
 		}
 	}
 	if e.json {

@@ -223,6 +223,7 @@ type File struct {
 	Seeds   uint64 `json:"seeds"`
 	Age     uint64 `json:"age"` // seconds
 	By      string `json:"by"`
+	Kind    string `json:"kind"` // file or directory
 }
 
 // Files is a part of what a swarm has.
@@ -251,7 +252,7 @@ func (s *Server) files(w http.ResponseWriter, r *http.Request) error {
 		}
 		out.Total = len(entries)
 		for _, f := range entries[min(from, len(entries)):min(from+most, len(entries))] {
-			out.Files = append(out.Files, File{f.Name, f.ID.String(), f.Size, f.Holders, f.Seeds, f.Age, identity.PeerText(f.By)})
+			out.Files = append(out.Files, File{f.Name, f.ID.String(), f.Size, f.Holders, f.Seeds, f.Age, identity.PeerText(f.By), f.Kind.String()})
 		}
 		return nil
 	})

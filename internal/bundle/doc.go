@@ -7,5 +7,5 @@
 //
 // A directory has exactly one listing, and a listing exactly one encoding. An entry has one name, not a path: none can lead out of the
 // directory, name something twice, be a file and a directory at once, or go through a link. The package is pure: it opens nothing. The
-// format is in docs/PROTOCOL.md section 15.
+// format is in docs/PROTOCOL.md section 16.
 package bundle

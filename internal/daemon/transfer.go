@@ -270,7 +270,7 @@ func (e *Engine) startFetch(t *transfer) {
 	}
 	f := s.m.NewFetch(node.FetchRequest{
 		Name: name, ID: prefix, Dir: t.Dir, Target: t.Target, Overwrite: t.Overwrite, Restart: t.restart, Wait: t.Wait,
-		Patience: t.Patience, Reserve: e.settings.Reserve,
+		Patience: t.Patience, FilesOnly: true, Reserve: e.settings.Reserve,
 		Note: func(text string) {
 			e.post(func() { e.total.banned++; e.note(t, "%s", text) })
 		},

@@ -163,7 +163,7 @@ func (l *loop) remove(id content.ID) {
 	l.order[c.number] = nil
 }
 
-// begin starts to fetch pieces: the manifest is known, and the store is open.
+// begin starts to fetch the pieces that are wanted: the manifest is known, and the store is open. It may be called again, with more wanted.
 func (l *loop) begin(id content.ID, d *store.Download) {
 	c := l.contents[id]
 	if c == nil || c.Manifest == nil {
@@ -171,16 +171,17 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 	}
 	g := c.Manifest.Geo
 	c.download, c.Source = d, d
-	if d.HaveAll() {
+	if d.Done() {
 		for _, ch := range c.channels {
 			l.sendInfo(ch)
+			l.snapshot(ch)
 		}
 		c.publish()
 		c.Complete()
 		return
 	}
 	c.taker = schedule.NewTaker(schedule.TakerConfig{
-		Pieces: g.Pieces, PieceLen: g.Len, Have: d.Have, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
+		Pieces: g.Pieces, PieceLen: g.Len, Have: func(p uint32) bool { return d.Have(p) || !d.Wanted(p) }, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
 		Limit: l.down,
 		Site:  l.x.cfg.Site != "", Rank: wire.SiteRank(c.ID, l.x.cfg.Self, l.x.cfg.Instance),
 	})

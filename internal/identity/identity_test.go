@@ -307,7 +307,7 @@ func TestAnOfferIsWhatItsMemberSigned(t *testing.T) {
 	}
 	for name, change := range map[string]func(*wire.Record){
 		"name": func(r *wire.Record) { r.Name = "g" }, "id": func(r *wire.Record) { r.ID[0]++ }, "size": func(r *wire.Record) { r.Size++ },
-		"kind": func(r *wire.Record) { r.Kind = wire.KindDirectory },
+		"kind":  func(r *wire.Record) { r.Kind = wire.KindDirectory },
 		"chain": func(r *wire.Record) { r.Chain = r.Chain[:1] }, "garbage": func(r *wire.Record) { r.Chain = [][]byte{{1}, {2}} },
 		"signer": func(r *wire.Record) { r.Chain = [][]byte{s.leaf.Raw, s.issuer.Raw} },
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shoal/internal/bundle"
 	"shoal/internal/content"
 	"shoal/internal/exchange"
 	"shoal/internal/identity"
@@ -85,17 +87,27 @@ type FetchRequest struct {
 	Note       func(text string)
 	// Found is told what will be fetched, before it is; an error ends the fetch. Nil: nobody is.
 	Found func(id content.ID, name string, size int64) error
+
+	FilesOnly bool             // a directory is an error
+	FromLink  bool             // a link says what it is: a directory or not, whatever others say
+	Directory bool             // it does
+	Either    bool             // of a directory: Dir may be itself the one that an earlier run has made
+	Selection bundle.Selection // of a directory: what of it is wanted
+	Out       io.Writer        // gets the bytes in order instead of a file in Dir, of a directory a tar archive; nil: none
 }
 
 // FetchStatus is a fetch at one moment.
 type FetchStatus struct {
-	Phase    Phase
-	Name     string
-	ID       content.ID
-	Size     int64
-	Resumed  int64 // bytes that were there before
-	Checked  int64 // bytes that were hashed of what is there
-	Exchange exchange.Progress
+	Phase   Phase
+	Name    string
+	ID      content.ID
+	Size    int64
+	Resumed int64 // bytes that were there before
+	Checked int64 // bytes that were hashed of what is there
+
+	Directory bool
+	Exchange  exchange.Progress
+	Already   bool // a directory was complete before
 }
 
 // Fetched is a content that is complete.
@@ -110,6 +122,8 @@ type Fetched struct {
 	Optimal    float64 // how many times as long it took as at the best rate that it saw; 0: nothing can be said
 	Already    bool
 	Manifest   *content.Manifest
+	Directory  bool
+	Partly     bool // of a directory: not all was wanted
 }
 
 // Fetch is one content on its way to this machine.
@@ -120,6 +134,9 @@ type Fetch struct {
 	records []wire.Record
 	content *exchange.Content
 	d       *store.Download
+	dir     bool    // it is a directory
+	out     *outlet // nil: to a file
+	spool   string  // folder of what is written to a stream; empty: none
 	status  atomic.Pointer[FetchStatus]
 	checked atomic.Int64
 
@@ -137,7 +154,7 @@ func (m *Member) NewFetch(req FetchRequest) *Fetch {
 		req.Note = func(string) {}
 	}
 	f := &Fetch{
-		m: m, req: req, fetched: make(chan *content.Manifest, 1), complete: make(chan struct{}), failed: make(chan error, 1),
+		m: m, req: req, fetched: make(chan *content.Manifest, 1), complete: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
 	f.status.Store(&FetchStatus{Phase: Searching, Name: req.Name})
 	return f
@@ -165,12 +182,20 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 	if err := f.resolve(ctx); err != nil {
 		return nil, err
 	}
+	if err := f.decideKind(); err != nil {
+		return nil, err
+	}
+	if f.req.Out != nil {
+		if err := f.openSpool(); err != nil {
+			return nil, err
+		}
+	}
 	if f.req.Target == "" {
 		if f.req.Target = f.entry.Name; f.req.ID.Bits > 0 && strings.HasPrefix(f.entry.Name, ".") {
 			return nil, &HiddenNameError{f.entry.Name}
 		}
 	}
-	if err := checkTarget(f.req.Dir, f.req.Target); err != nil {
+	if err := checkTarget(f.req.Dir, f.req.Target, f.dir); err != nil {
 		return nil, err
 	}
 	if f.req.Found != nil {
@@ -178,16 +203,20 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 			return nil, err
 		}
 	}
-	key := fetchKey(f.entry.ID, f.req.Target)
-	known, err := store.LoadManifest(f.req.Dir, key, f.entry.ID)
+	known, err := store.LoadManifest(f.req.Dir, f.key(), f.entry.ID)
 	if err != nil {
 		f.m.cfg.Log.Debug("no manifest of an earlier run", "err", err)
 		known = nil
 	}
 	f.content = &exchange.Content{
 		ID: f.entry.ID, Manifest: known, Sequential: f.req.Sequential,
-		Fetched:  func(m *content.Manifest) { f.fetched <- m },
-		Complete: func() { close(f.complete) },
+		Fetched: func(m *content.Manifest) { f.fetched <- m },
+		Complete: func() {
+			select {
+			case f.complete <- struct{}{}:
+			default:
+			}
+		},
 		Failed: func(err error) {
 			select {
 			case f.failed <- err:
@@ -197,7 +226,7 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		Note: f.blamed,
 	}
 	f.set(func(st *FetchStatus) { // it is fetching once it is known what of it is there
-		st.ID, st.Size, st.Name, st.Phase = f.entry.ID, f.entry.Size, f.entry.Name, Meeting
+		st.ID, st.Size, st.Name, st.Phase, st.Directory = f.entry.ID, f.entry.Size, f.entry.Name, Meeting, f.dir
 	})
 	f.m.x.Add(f.content)
 	// Whoever comes later dials those that are there, so we are there from now on, though we have nothing yet.
@@ -209,16 +238,13 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 			return nil, err
 		}
 	}
-	return f.take(ctx, known, key)
+	return f.take(ctx, known)
 }
 
 // take fetches the pieces.
-func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fetched, error) {
+func (f *Fetch) take(ctx context.Context, m *content.Manifest) (*Fetched, error) {
 	f.set(func(st *FetchStatus) { st.Phase, st.Size = Checking, m.Geo.Size })
-	d, err := store.OpenDownload(ctx, store.DownloadConfig{
-		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: key, Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: f.req.Reserve,
-		Checked: func(n int64) { f.checked.Add(n) },
-	})
+	d, err := f.open(ctx, m)
 	path := filepath.Join(f.req.Dir, f.req.Target)
 	if errors.Is(err, store.ErrComplete) {
 		f.release()
@@ -230,26 +256,39 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fet
 		return nil, err
 	}
 	f.d = d
-	resumed := d.Bytes()
-	f.set(func(st *FetchStatus) { st.Phase, st.Resumed = Fetching, resumed })
+	if err := f.unfold(ctx); err != nil {
+		return nil, err
+	}
+	d, path = f.d, filepath.Join(f.req.Dir, f.req.Target)
+	came := f.content.Progress()
+	resumed := max(0, d.Bytes()-came.Received+came.Wasted) // the listing has just come
+	f.set(func(st *FetchStatus) {
+		st.Phase, st.Resumed, st.Size, st.Already = Fetching, resumed, d.WantedBytes(), d.Already()
+	})
 	f.m.client.Hold(m.ID, m.Geo.Size, d.HaveAll())
 	for _, r := range f.records {
 		f.m.client.Offer(r)
+	}
+	if f.req.Out != nil {
+		defer f.startOut(ctx)()
 	}
 	f.m.x.Begin(m.ID, d)
 	if err := f.fetch(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.Complete(ctx); err != nil {
-		return nil, err
+	if f.req.Out == nil {
+		if err := d.Complete(ctx); err != nil {
+			return nil, err
+		}
 	}
-	f.m.client.Hold(m.ID, m.Geo.Size, true)
+	f.m.client.Hold(m.ID, m.Geo.Size, d.HaveAll())
 	f.set(func(st *FetchStatus) { st.Phase = Complete })
 	p := f.content.Progress()
 	r := &Fetched{
-		Name: f.entry.Name, Path: path, ID: m.ID, Size: m.Geo.Size, Resumed: resumed, Received: p.Received, Wasted: p.Wasted,
-		Optimal:  p.Optimal,
-		Manifest: m,
+		Name: f.entry.Name, Path: path, ID: m.ID, Size: d.WantedBytes(), Resumed: resumed, Received: p.Received, Wasted: p.Wasted,
+		Optimal:   p.Optimal,
+		Manifest:  m,
+		Directory: f.dir, Partly: !f.req.Selection.All(), Already: d.Already(),
 	}
 	for _, n := range p.Neighbours {
 		if n.Received > 0 {
@@ -259,6 +298,13 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest, key string) (*Fet
 	return r, nil
 }
 
+func (f *Fetch) open(ctx context.Context, m *content.Manifest) (*store.Download, error) {
+	return store.OpenDownload(ctx, store.DownloadConfig{
+		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: f.key(), Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: f.req.Reserve,
+		Directory: f.dir, Scratch: f.req.Out != nil, Checked: func(n int64) { f.checked.Add(n) },
+	})
+}
+
 // fetch waits until all pieces are there, and keeps the journal meanwhile.
 func (f *Fetch) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -266,6 +312,9 @@ func (f *Fetch) fetch(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return f.keepJournal(ctx) })
 	err := f.watch(ctx, f.complete)
+	if err == nil && f.out != nil {
+		err = f.out.wait(ctx)
+	}
 	cancel()
 	return errors.Join(err, g.Wait())
 }
@@ -406,6 +455,7 @@ func (f *Fetch) release() {
 
 // Close ends the exchange, and journals what is there.
 func (f *Fetch) Close() error {
+	defer f.removeSpool()
 	if f.content == nil {
 		return nil
 	}
@@ -417,12 +467,15 @@ func (f *Fetch) Close() error {
 }
 
 // checkTarget refuses a target that no download may replace, before the swarm is asked.
-func checkTarget(dir, target string) error {
+func checkTarget(dir, target string, directory bool) error {
 	if _, err := os.Stat(dir); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, target)
 	fi, err := os.Lstat(path)
+	if err == nil && directory && fi.IsDir() {
+		return nil
+	}
 	if err == nil && !fi.Mode().IsRegular() {
 		return fmt.Errorf("%s: %w, and is no ordinary file", path, store.ErrExists)
 	}
@@ -456,7 +509,7 @@ func (f *Fetch) resolve(ctx context.Context) error {
 		case len(each) == 1:
 			f.entry = each[0]
 			for _, e := range entries {
-				if e.Name == f.req.Name {
+				if e.Name == f.req.Name && (f.entry.Name != e.Name || f.entry.Kind == wire.KindFile) { // a directory, if one says so
 					f.entry = e
 				}
 				if e.Record != nil {

@@ -20,6 +20,7 @@ import (
 	"shoal/internal/exchange"
 	"shoal/internal/identity"
 	"shoal/internal/offence"
+	"shoal/internal/peer"
 	"shoal/internal/store"
 	"shoal/internal/swarm"
 	"shoal/internal/throttle"
@@ -69,8 +70,9 @@ type Member struct {
 	away     atomic.Bool  // the server has not let us in, or was lost
 	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
 
-	mu     sync.Mutex // guards shares
+	mu     sync.Mutex // guards shares and dirs
 	shares map[content.ID]*Sharing
+	dirs   []*store.SharedDir
 }
 
 // Sharing is a content that a member has whole, and gives.
@@ -79,6 +81,7 @@ type Sharing struct {
 	Path     string
 	Manifest *content.Manifest
 	Hit      bool // its hash was known
+	Kind     wire.Kind
 	Copies   atomic.Int64
 	Changed  func(error) // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
 	record   wire.Record // that it is offered; empty: this peer may not offer
@@ -136,6 +139,7 @@ func (m *Member) SetLimits(up, down int64) {
 
 // Close lets go of the shared files. A member must not be closed while it runs.
 func (m *Member) Close() error {
+	m.closeDirs()
 	if m.classic != nil {
 		return errors.Join(m.library.Close(), m.classic.Close())
 	}
@@ -374,27 +378,36 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 		return nil, err
 	}
 	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
+	s.same = func() bool { return shared.InPlace() == nil }
+	if err := m.prepare(s, shared, shared.CheckPiece); err != nil {
+		m.library.Unshare(path)
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes what is given of a content that was hashed, and its offer.
+func (m *Member) prepare(s *Sharing, source peer.Source, check func(uint32) error) (err error) {
+	id := s.Manifest.ID
 	if m.cfg.Swarm.Role() != identity.Reader {
-		if s.record, err = m.cfg.Swarm.SignRecord(name, shared.Manifest.ID, shared.Manifest.Geo.Size); err != nil {
-			m.library.Unshare(path)
-			return nil, err
+		if s.record, err = m.cfg.Swarm.Sign(wire.Record{Name: s.Name, ID: id, Size: s.Manifest.Geo.Size, Kind: s.Kind}); err != nil {
+			return err
 		}
 	}
-	s.same = func() bool { return shared.InPlace() == nil }
 	s.content = &exchange.Content{
-		ID: shared.Manifest.ID, Manifest: shared.Manifest, Source: shared, Check: shared.CheckPiece,
+		ID: id, Manifest: s.Manifest, Source: source, Check: check,
 		Changed: func(err error) {
 			m.mu.Lock()
-			if m.shares[shared.Manifest.ID] == s { // it can be shared again
-				delete(m.shares, shared.Manifest.ID)
+			if m.shares[id] == s { // it can be shared again
+				delete(m.shares, id)
 			}
 			m.mu.Unlock()
 			if s.Changed != nil {
 				s.Changed(err)
 			} else {
-				m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", name, err))
+				m.cfg.Warn(fmt.Sprintf("%s is not shared any more: %v", s.Name, err))
 			}
-			m.client.Retract(shared.Manifest.ID)
+			m.client.Retract(id)
 		},
 		Copied: func(string) {
 			s.Copies.Add(1)
@@ -405,19 +418,20 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 		},
 		Complete: func() {}, Fetched: func(*content.Manifest) {}, Failed: func(error) {},
 	}
-	return s, nil
+	return nil
 }
 
 // Give is the second half of [Member.Share]: whoever asks gets it from now on.
 func (m *Member) Give(s *Sharing) {
+	id := s.Manifest.ID
 	m.mu.Lock()
-	twice := m.shares[s.Manifest.ID] != nil
-	m.shares[s.Manifest.ID] = s
+	twice := m.shares[id] != nil
+	m.shares[id] = s
 	m.mu.Unlock()
 	if !twice {
 		m.x.Add(s.content)
-		m.client.Hold(s.Manifest.ID, s.Manifest.Geo.Size, true)
-		m.client.Follow(s.Manifest.ID, true)
+		m.client.Hold(id, s.Manifest.Geo.Size, true)
+		m.client.Follow(id, true)
 	}
 	m.OfferName(s)
 }

@@ -265,7 +265,7 @@ func (n *near) entries(answers []answer) (out []wire.Entry) {
 			}
 			if k := (key{e.ID, e.Name, by}); !at[k] && len(out) < maxSought {
 				at[k] = true
-				out = append(out, wire.Entry{Name: e.Name, ID: e.ID, Size: e.Size, By: by, Record: e.Record})
+				out = append(out, wire.Entry{Name: e.Name, ID: e.ID, Size: e.Size, By: by, Record: e.Record, Kind: e.Kind})
 			}
 		}
 	}

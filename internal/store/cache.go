@@ -43,12 +43,13 @@ func (c *Cache) Learn(path string, m *content.Manifest) {
 	if c == nil || err != nil || fi.Size() != m.Geo.Size || time.Since(fi.ModTime()) <= racyTime {
 		return
 	}
-	c.keep(c.entry(fi), m)
+	c.put(keyOf(fi), m)
 }
 
-func (c *Cache) entry(fi os.FileInfo) string {
+// keyOf is what the cache knows a file by.
+func keyOf(fi os.FileInfo) string {
 	sum := blake3.Sum256(stamp(fi))
-	return filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
+	return hex.EncodeToString(sum[:16])
 }
 
 // Manifest returns the manifest of an open file: a known one, or that of its bytes. A file that changes meanwhile is
@@ -58,12 +59,9 @@ func (c *Cache) Manifest(ctx context.Context, f *os.File, workers int, progress 
 	if err != nil {
 		return nil, false, err
 	}
-	path := ""
-	if c != nil {
-		path = c.entry(before)
-		if m := readCached(path, before.Size()); m != nil {
-			return m, true, nil
-		}
+	key := keyOf(before)
+	if m := c.get(key, before.Size()); m != nil {
+		return m, true, nil
 	}
 	if m, err = Hash(ctx, f, before.Size(), workers, progress); err != nil {
 		return nil, false, err
@@ -75,10 +73,25 @@ func (c *Cache) Manifest(ctx context.Context, f *os.File, workers int, progress 
 	if string(stamp(before)) != string(stamp(after)) {
 		return nil, false, fmt.Errorf("%s: %w while it was hashed", f.Name(), ErrChanged)
 	}
-	if c != nil && time.Since(after.ModTime()) > racyTime {
-		c.keep(path, m)
+	if time.Since(after.ModTime()) > racyTime {
+		c.put(key, m)
 	}
 	return m, false, nil
+}
+
+// get returns what is kept under a key, of a content of that size; nil: nothing.
+func (c *Cache) get(key string, size int64) *content.Manifest {
+	if c == nil {
+		return nil
+	}
+	return readCached(filepath.Join(c.dir, key), size)
+}
+
+// put keeps a manifest under a key.
+func (c *Cache) put(key string, m *content.Manifest) {
+	if c != nil {
+		c.keep(filepath.Join(c.dir, key), m)
+	}
 }
 
 // readCached reads an entry, if it is whole and of a file of that size.

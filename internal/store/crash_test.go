@@ -31,11 +31,14 @@ type simDisk struct {
 	lying   string          // the kind of sync that does nothing
 	kinds   map[string]bool // of syncs that were asked for
 	stopped bool
+
+	noSyncAll bool // there is no such call
 }
 
 type simNode struct {
 	id     int
 	dir    bool
+	link   string // its target, of a symbolic link
 	data   []byte
 	synced []byte
 	writes []simWrite // since the last sync
@@ -84,14 +87,14 @@ func (d *simDisk) name(change func(map[string]*simNode), names ...string) {
 // crash returns the disk as it is when the power comes back.
 func (d *simDisk) crash(chance *rand.Rand) *simDisk {
 	out := newSimDisk()
-	out.next = d.next
+	out.next, out.noSyncAll = d.next, d.noSyncAll
 	for _, p := range d.pending[:chance.IntN(len(d.pending)+1)] {
 		p.change(d.durable)
 	}
 	seen := make(map[*simNode]*simNode)
 	for p, n := range d.durable {
-		if dir := path.Dir(p); dir != "." && d.durable[dir] == nil {
-			continue // no name leads to it
+		if !d.leads(p) {
+			continue
 		}
 		if seen[n] == nil {
 			seen[n] = n.crash(chance)
@@ -101,8 +104,18 @@ func (d *simDisk) crash(chance *rand.Rand) *simDisk {
 	return out
 }
 
+// leads says whether durable names lead to one.
+func (d *simDisk) leads(name string) bool {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if d.durable[dir] == nil {
+			return false
+		}
+	}
+	return true
+}
+
 func (n *simNode) crash(chance *rand.Rand) *simNode {
-	out := &simNode{id: n.id, dir: n.dir, mtime: n.mtime, data: bytes.Clone(n.synced)}
+	out := &simNode{id: n.id, dir: n.dir, link: n.link, mtime: n.mtime, data: bytes.Clone(n.synced)}
 	if chance.IntN(2) == 0 {
 		out.mtime--
 	}
@@ -190,7 +203,16 @@ func (f *simFolder) Rename(from, to string) error {
 	if n == nil {
 		return fs.ErrNotExist
 	}
-	f.d.name(func(m map[string]*simNode) { delete(m, from); m[to] = n }, from, to)
+	f.d.name(func(m map[string]*simNode) {
+		delete(m, from)
+		m[to] = n
+		for p, in := range m {
+			if rest, below := strings.CutPrefix(p, from+"/"); below {
+				delete(m, p)
+				m[to+"/"+rest] = in
+			}
+		}
+	}, from, to)
 	return nil
 }
 
@@ -219,6 +241,66 @@ func (f *simFolder) Remove(name string) error {
 		}
 	}
 	f.d.name(func(m map[string]*simNode) { delete(m, name) }, name)
+	return nil
+}
+
+func (f *simFolder) RemoveAll(name string) error {
+	if err := f.d.op(); err != nil {
+		return err
+	}
+	f.d.name(func(m map[string]*simNode) {
+		for p := range m {
+			if p == name || strings.HasPrefix(p, name+"/") {
+				delete(m, p)
+			}
+		}
+	}, name)
+	return nil
+}
+
+func (f *simFolder) Symlink(target, name string) error {
+	if err := f.d.op(); err != nil {
+		return err
+	}
+	if f.d.files[name] != nil {
+		return fs.ErrExist
+	}
+	f.d.next++
+	n := &simNode{id: f.d.next, link: target}
+	f.d.name(func(m map[string]*simNode) { m[name] = n }, name)
+	return nil
+}
+
+func (f *simFolder) Readlink(name string) (string, error) {
+	if err := f.d.op(); err != nil {
+		return "", err
+	}
+	if n := f.d.files[name]; n != nil && n.link != "" {
+		return n.link, nil
+	}
+	return "", fs.ErrInvalid
+}
+
+func (f *simFolder) Chmod(string, fs.FileMode) error { return f.d.op() }
+
+// SyncAll makes everything last.
+func (f *simFolder) SyncAll() error {
+	if f.d.noSyncAll {
+		return errors.ErrUnsupported
+	}
+	if err := f.d.op(); err != nil {
+		return err
+	}
+	if f.d.lies("all") {
+		return nil
+	}
+	for _, n := range f.d.files {
+		n.synced, n.writes = bytes.Clone(n.data), nil
+	}
+	for _, p := range f.d.pending {
+		p.change(f.d.durable)
+	}
+	f.d.pending = nil
 	return nil
 }
 
@@ -349,8 +431,11 @@ func (i simInfo) IsDir() bool        { return i.n.dir }
 func (i simInfo) Sys() any           { return i.n }
 
 func (i simInfo) Mode() fs.FileMode {
-	if i.n.dir {
+	switch {
+	case i.n.dir:
 		return fs.ModeDir | 0o700
+	case i.n.link != "":
+		return fs.ModeSymlink | 0o777
 	}
 	return 0o600
 }

@@ -21,8 +21,14 @@ type Folder interface {
 	Rename(from, to string) error
 	Link(from, to string) error // never replaces
 	Remove(name string) error
+	RemoveAll(name string) error // also what is in it; links are not followed
+	Symlink(target, name string) error
+	Readlink(name string) (string, error)
+	Chmod(name string, perm fs.FileMode) error
 	SyncDir(name string) error // makes the names in it last
-	Free() (int64, error)      // bytes that can still be written
+	// SyncAll makes all bytes and names on the folder's file system last; [errors.ErrUnsupported] where that is not to be had.
+	SyncAll() error
+	Free() (int64, error) // bytes that can still be written
 	Close() error
 }
 
@@ -70,6 +76,11 @@ func (f *folder) Rename(from, to string) error              { return f.root.Rena
 func (f *folder) Link(from, to string) error                { return f.root.Link(from, to) }
 func (f *folder) Remove(name string) error                  { return f.root.Remove(name) }
 func (f *folder) SyncDir(name string) error                 { return syncDir(f.root, name) }
+func (f *folder) RemoveAll(name string) error               { return f.root.RemoveAll(name) }
+func (f *folder) Symlink(target, name string) error         { return f.root.Symlink(target, name) }
+func (f *folder) Readlink(name string) (string, error)      { return f.root.Readlink(name) }
+func (f *folder) Chmod(name string, perm fs.FileMode) error { return f.root.Chmod(name, perm) }
+func (f *folder) SyncAll() error                            { return syncAll(f.root) }
 func (f *folder) Free() (int64, error)                      { return freeSpace(f.path) }
 func (f *folder) Close() error                              { return f.root.Close() }
 

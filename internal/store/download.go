@@ -35,9 +35,11 @@ type DownloadConfig struct {
 	Dir, Target string
 	Manifest    *content.Manifest
 	Key         string            // what is downloaded, as far as a rerun must find it again
-	Overwrite   bool              // an existing target is replaced at the end; what is equal in it is not fetched
+	Overwrite   bool              // an existing target is replaced at the end, a directory's files each; what is equal in it is not fetched
 	Restart     bool              // throw away what an earlier run left
 	Reserve     int64             // bytes of the disk that are left free
+	Directory   bool              // the content is a directory: see Unfold
+	Scratch     bool              // nothing of it is to outlive Close: nothing is made last
 	Workers     int               // that hash what is there; 0: as many as there are cores
 	Checked     func(bytes int64) // told how many more bytes of what is there were hashed; from several goroutines
 	Disk        Disk              // nil: [System]
@@ -55,7 +57,12 @@ type Download struct {
 	sum  uint32 // of the journal's header
 	data File
 
-	mu      sync.Mutex // guards what follows
+	tree    *tree  // of a directory: it is data as well
+	chosen  []bool // of a directory that is unfolded: its entries that are wanted
+	already bool   // it was complete before
+
+	mu      sync.Mutex     // guards what follows
+	want    *bitset.BitSet // nil: all
 	have    *bitset.BitSet
 	news    *bitset.BitSet // of those: what the journal does not say yet
 	writers map[uint32]*PieceWriter
@@ -67,6 +74,8 @@ type Download struct {
 	failed  error        // what made a sync fail: nothing is believed to be synced after it
 
 	published bool
+
+	arrived chan struct{} // holds one when a piece was verified since somebody looked: for Await
 }
 
 // OpenDownload begins a download or resumes it. What is there already, of an earlier run or in the target that is to be
@@ -85,9 +94,13 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	n := uint(cfg.Manifest.Geo.Pieces)
 	d := &Download{
 		cfg: cfg, m: cfg.Manifest, root: root, dir: PartialDir(cfg.Key), have: bitset.New(n), news: bitset.New(n),
-		writers: make(map[uint32]*PieceWriter),
+		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1),
 	}
-	if err := d.open(ctx); err != nil {
+	open := d.open
+	if cfg.Directory {
+		open = d.openDirectory
+	}
+	if err := open(ctx); err != nil {
 		return nil, errors.Join(err, d.closeFiles())
 	}
 	return d, nil
@@ -275,10 +288,11 @@ func (d *Download) openData(ctx context.Context) error {
 			return err
 		}
 	}
-	clean, err := d.readJournal(fi)
+	clean, err := d.readJournal(d.have, func() (uint64, error) { return stampOf(fi), nil })
 	if err != nil {
 		return err
 	}
+	clean = clean && fi.Size() == d.m.Geo.Size
 	if fi.Size() > 0 && !clean {
 		have, err := matching(ctx, d.data, d.m, d.cfg.Workers, func(p uint32) bool {
 			return d.m.Geo.Offset(p)+d.m.Geo.Len(p) <= fi.Size()
@@ -318,16 +332,20 @@ func (d *Download) openData(ctx context.Context) error {
 func (d *Download) abandon() { _ = d.removeTraces() }
 
 func (d *Download) header() journal {
-	return journal{Layout: OneFile, UnitSize: d.m.Geo.Piece, Size: d.m.Geo.Size, Name: d.cfg.Key}
+	layout := OneFile
+	if d.cfg.Directory {
+		layout = Directory
+	}
+	return journal{Layout: layout, UnitSize: d.m.Geo.Piece, Size: d.m.Geo.Size, Name: d.cfg.Key}
 }
 
 // readJournal says whether the last run was stopped properly, and nothing has touched the data since: then what the journal
-// has is there.
-func (d *Download) readJournal(data fs.FileInfo) (clean bool, err error) {
+// has is there, which have takes. Stamp is that of the data now.
+func (d *Download) readJournal(have *bitset.BitSet, stamp func() (uint64, error)) (clean bool, err error) {
 	if d.log, err = d.root.Open(d.name("journal"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return false, err
 	}
-	var stopped, last uint64
+	var stopped uint64
 	isLast := false
 	whole, err := replay(io.NewSectionReader(d.log, 0, 1<<40), func(j journal) error {
 		if j != d.header() {
@@ -338,10 +356,10 @@ func (d *Download) readJournal(data fs.FileInfo) (clean bool, err error) {
 		isLast = kind == recordClean
 		switch kind {
 		case recordClean:
-			last = uint64(first)<<32 | uint64(count)
+			stopped = uint64(first)<<32 | uint64(count)
 		case recordThere:
-			for u := uint64(first); u < min(uint64(first)+uint64(count), uint64(d.have.Len())); u++ {
-				d.have.Set(uint(u))
+			for u := uint64(first); u < min(uint64(first)+uint64(count), uint64(have.Len())); u++ {
+				have.Set(uint(u))
 			}
 		}
 	})
@@ -351,10 +369,13 @@ func (d *Download) readJournal(data fs.FileInfo) (clean bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", filepath.Join(d.cfg.Dir, d.dir), err)
 	}
-	stopped = last
 	d.end = whole
 	_, d.sum = d.header().append(nil)
-	return isLast && data.Size() == d.m.Geo.Size && stopped == stampOf(data), nil
+	if !isLast {
+		return false, nil
+	}
+	now, err := stamp()
+	return err == nil && now == stopped, err
 }
 
 // stampOf returns 64 bits that change when a file is another one or was changed.
@@ -390,6 +411,11 @@ func (d *Download) reuse(ctx context.Context, equal []bool) error {
 		return err
 	}
 	defer f.Close()
+	return d.copyEqual(ctx, f, equal)
+}
+
+// copyEqual takes the pieces that are equal from where they are.
+func (d *Download) copyEqual(ctx context.Context, f io.ReaderAt, equal []bool) error {
 	g := d.m.Geo
 	return eachPiece(ctx, g.Pieces, d.cfg.Workers, func(p uint32) bool { return equal[p] && !d.Have(p) }, func(h *hasher, piece uint32) error {
 		w := d.Begin(piece)
@@ -428,6 +454,23 @@ func (d *Download) HaveAll() bool {
 	return d.count == uint(d.m.Geo.Pieces)
 }
 
+// Done says whether every piece that is wanted is verified.
+func (d *Download) Done() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.want == nil {
+		return d.count == uint(d.m.Geo.Pieces)
+	}
+	return d.want.DifferenceCardinality(d.have) == 0
+}
+
+// Wanted says whether a piece is to be fetched: of a directory the listing, and then what was chosen.
+func (d *Download) Wanted(piece uint32) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.want == nil || d.want.Test(uint(piece))
+}
+
 // Snapshot returns which pieces are verified.
 func (d *Download) Snapshot() []bool {
 	d.mu.Lock()
@@ -443,8 +486,22 @@ func (d *Download) Snapshot() []bool {
 func (d *Download) Bytes() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := int64(d.count) * d.m.Geo.Piece
-	if last := d.m.Geo.Pieces; last > 0 && d.have.Test(uint(last-1)) {
+	return d.bytes(d.have, d.count)
+}
+
+// WantedBytes returns how many bytes the pieces have that are wanted.
+func (d *Download) WantedBytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.want == nil {
+		return d.m.Geo.Size
+	}
+	return d.bytes(d.want, d.want.Count())
+}
+
+func (d *Download) bytes(pieces *bitset.BitSet, count uint) int64 {
+	n := int64(count) * d.m.Geo.Piece
+	if last := d.m.Geo.Pieces; last > 0 && pieces.Test(uint(last-1)) {
 		n += d.m.Geo.Len(last-1) - d.m.Geo.Piece
 	}
 	return n
@@ -528,12 +585,14 @@ func (d *Download) write(p []byte, off int64) error {
 		return fmt.Errorf("write %s: %w", d.Path(), fs.ErrClosed)
 	}
 	_, err := d.data.WriteAt(p, off)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if isFull(err) {
 		free, _ := d.root.Free()
 		return &SpaceError{Path: d.Path(), Need: int64(len(p)), Free: free}
 	}
 	return err
 }
+
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // Commit verifies the copy. First says that the piece is there now because of it, and was not before.
 func (w *PieceWriter) Commit() (first bool, err error) {
@@ -569,7 +628,28 @@ func (w *PieceWriter) Commit() (first bool, err error) {
 	d.have.Set(uint(w.piece))
 	d.news.Set(uint(w.piece))
 	d.count++
+	select {
+	case d.arrived <- struct{}{}:
+	default:
+	}
 	return true, nil
+}
+
+// Await waits until a range of the stream is verified. One goroutine at a time may.
+func (d *Download) Await(ctx context.Context, off, n int64) error {
+	for n > 0 {
+		if p := uint32(off / d.m.Geo.Piece); d.Have(p) {
+			next := d.m.Geo.Offset(p) + d.m.Geo.Len(p)
+			off, n = next, n-(next-off)
+			continue
+		}
+		select {
+		case <-d.arrived:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // Abort gives the copy up. After a commit it does nothing.
@@ -591,7 +671,7 @@ func (w *PieceWriter) Abort() {
 func (d *Download) Sync() error {
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
-	if d.failed == nil && d.log != nil {
+	if d.failed == nil && d.log != nil && !d.cfg.Scratch {
 		d.failed = d.sync()
 	}
 	return d.failed
@@ -628,9 +708,9 @@ func (d *Download) appendLog(b []byte) error {
 	return nil
 }
 
-// Complete gives the file its name, and removes all traces of the download. It can be read from afterwards.
+// Complete gives the file or directory its name, and removes all traces of the download. It can be read from afterwards.
 func (d *Download) Complete(ctx context.Context) error {
-	if !d.HaveAll() {
+	if !d.Done() || d.cfg.Directory && d.chosen == nil {
 		panic("store: complete of an incomplete download")
 	}
 	if d.published {
@@ -642,7 +722,11 @@ func (d *Download) Complete(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.publish(); err != nil {
+	publish := func(context.Context) error { return d.publish() }
+	if d.tree != nil {
+		publish = d.publishTree
+	}
+	if err := publish(ctx); err != nil {
 		return err
 	}
 	d.published = true
@@ -690,7 +774,12 @@ func (d *Download) removeTraces() error {
 		err = d.log.Close()
 		d.log = nil
 	}
-	for _, name := range []string{"journal", "manifest", "data", "lock"} {
+	if d.cfg.Directory {
+		for _, name := range []string{"tree", "umask"} {
+			err = errors.Join(err, d.root.RemoveAll(d.name(name)))
+		}
+	}
+	for _, name := range []string{"journal", "manifest", "data", "head", "rest", "lock"} {
 		if e := d.root.Remove(d.name(name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
@@ -713,7 +802,7 @@ func (d *Download) Close() error {
 	d.mu.Unlock()
 	d.place.Unlock()
 	err := d.Sync()
-	if err == nil && d.log != nil && !d.published {
+	if err == nil && d.log != nil && !d.published && !d.cfg.Scratch {
 		err = d.stopClean()
 	}
 	return errors.Join(err, d.closeFiles())
@@ -723,12 +812,22 @@ func (d *Download) Close() error {
 func (d *Download) stopClean() error {
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
-	fi, err := d.data.Stat()
+	stamp, err := d.stamp()
 	if err != nil {
 		return err
 	}
-	stamp := stampOf(fi)
 	return d.appendLog(appendRecord(nil, d.sum, recordClean, uint32(stamp>>32), uint32(stamp)))
+}
+
+func (d *Download) stamp() (uint64, error) {
+	if d.tree != nil {
+		return d.tree.stamp()
+	}
+	fi, err := d.data.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return stampOf(fi), nil
 }
 
 func (d *Download) closeFiles() error {

@@ -13,7 +13,7 @@ import (
 //
 //	offset  size  field
 //	     0     8  magic and version: "shoalj01"
-//	     8     1  layout: 1 one file, 2 a file for each unit
+//	     8     1  layout: 1 one file, 2 a file for each unit, 3 a directory
 //	     9     8  unit size in bytes
 //	    17     8  size of the content in bytes
 //	    25     2  length of the name, n

@@ -25,6 +25,7 @@ type Layout byte
 const (
 	OneFile   Layout = 1 // all at their final place in one hidden file
 	UnitFiles Layout = 2 // each in a file <index>.p2p in the target's folder, as the original's users know it
+	Directory Layout = 3 // at their final places in the files of a hidden directory
 )
 
 // Errors of a download that a caller decides by.
@@ -90,6 +91,9 @@ type dataFiles interface {
 	cleanup() error                                 // remove what lies outside the hidden folder
 	close() error
 }
+
+// FreeSpace returns how many bytes this user can still write below a folder.
+func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }
 
 // PartialDir returns the name of the hidden folder in which a download of this key is kept: ".shoal-" and 26 base32
 // characters, the first 128 bits of the key's BLAKE3 hash.

@@ -24,6 +24,16 @@ func dataSync(f *os.File) error {
 	return eintr(func() error { return unix.Fdatasync(int(f.Fd())) })
 }
 
+// syncAll makes all that was written in a folder's file system last.
+func syncAll(root *os.Root) error {
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return eintr(func() error { return unix.Syncfs(int(d.Fd())) })
+}
+
 func eintr(call func() error) error {
 	for {
 		if err := call(); !errors.Is(err, unix.EINTR) {
@@ -34,6 +44,9 @@ func eintr(call func() error) error {
 
 // noFollow keeps an open from following a symbolic link.
 const noFollow = unix.O_NOFOLLOW
+
+// noWait keeps an open from waiting for the other end of a pipe.
+const noWait = unix.O_NONBLOCK
 
 // stamp returns what changes when a file is another one or was changed: device, inode, size, times.
 func stamp(fi fs.FileInfo) (b []byte) {

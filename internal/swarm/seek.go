@@ -48,7 +48,7 @@ func (c *V2Client) entries(id content.ID, name string) (out []wire.Entry) {
 	}
 	for _, r := range c.offers[id] {
 		if (name == "" || r.Name == name) && len(out) < pageEntries {
-			out = append(out, wire.Entry{Name: r.Name, ID: id, Size: r.Size, Holders: 1, Seeds: seeds, Record: &r})
+			out = append(out, wire.Entry{Name: r.Name, ID: id, Size: r.Size, Holders: 1, Seeds: seeds, Record: &r, Kind: r.Kind})
 		}
 	}
 	return out

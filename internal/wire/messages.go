@@ -1,6 +1,10 @@
 package wire
 
-import "shoal/internal/content"
+import (
+	"strconv"
+
+	"shoal/internal/content"
+)
 
 // Type tells messages apart. A receiver ignores an odd type that it does not know, and ends the connection for an even one.
 type Type byte
@@ -63,6 +67,16 @@ const (
 	KindFile      Kind = 0
 	KindDirectory Kind = 1 // its stream begins with a listing: see package bundle
 )
+
+func (k Kind) String() string {
+	switch k {
+	case KindFile:
+		return "file"
+	case KindDirectory:
+		return "directory"
+	}
+	return "kind " + strconv.FormatUint(uint64(k), 10)
+}
 
 // Reason says why something ended or was refused.
 type Reason uint64
