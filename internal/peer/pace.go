@@ -33,7 +33,7 @@ func newPace(below Below) *pace {
 func (p *pace) set(share int) {
 	p.frame = min(max(share, minFrame), wire.MaxDataBytes)
 	unsent := min(max(share, minFrame), maxUnsent)
-	p.window = unsent
+	p.window = 2 * unsent
 	if p.below == nil {
 		p.unsent = unsent
 		return

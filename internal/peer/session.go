@@ -43,7 +43,7 @@ const (
 	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
 	// message waits for both.
 	frameTime  = 20 * time.Millisecond
-	minFrame   = 16 << 10
+	minFrame   = 4 << 10
 	firstFrame = 16 << 10
 	maxUnsent  = 256 << 10
 	minWait    = time.Millisecond

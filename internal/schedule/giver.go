@@ -18,6 +18,8 @@ const (
 	maxPromises = 512
 	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
 	aheadTime = 40 * time.Millisecond
+	// insistTrips is how many round trips before the uplink idles, and half of aheadTime, those are insisted with who have enough: the first may pass.
+	insistTrips = 3
 	// maxAhead bounds what is promised ahead of a far neighbour's answers, as time of the uplink.
 	maxAhead = time.Second
 	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
@@ -550,11 +552,11 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	}
 	for g.limit.Allows(now) {
 		n, insist := -1, false
-		count, rest, ahead, far := g.promised()
+		count, rest, ahead, low, far := g.promised()
 		if count < most+far || rest < ahead {
 			n = g.choose(now, false)
 		}
-		if n < 0 && rest < ahead/2 { // the uplink is about to idle
+		if n < 0 && rest < low { // the uplink is about to idle
 			n, insist = g.choose(now, true), true
 		}
 		if n < 0 && now-g.changed >= g.patience && !g.limited() {
@@ -625,7 +627,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 
 // promised returns how much is promised to leechers that take what they are sent, how much the uplink carries while they answer, and how
 // many pieces that is. Where it is some, credits that are out count with the part of them that was used of late: to be passed takes time.
-func (g *Giver) promised() (count, rest, ahead, far float64) {
+func (g *Giver) promised() (count, rest, ahead, low, far float64) {
 	rtt, size := time.Duration(0), 1.0
 	credits := 0.0
 	for _, l := range g.peers {
@@ -649,7 +651,8 @@ func (g *Giver) promised() (count, rest, ahead, far float64) {
 	if far = math.Floor(ahead / size); far > 0 {
 		count -= credits * (1 - g.taken)
 	}
-	return count, rest, ahead, far
+	low = max(ahead/2, g.uplink*(min(insistTrips*rtt, 2*aheadTime)+aheadTime/2).Seconds())
+	return count, rest, ahead, low, far
 }
 
 // room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.

@@ -18,6 +18,9 @@ const (
 	spare = 64
 	// idleTime is how long a request may bring nothing and still counts as moving.
 	idleTime = 500 * time.Millisecond
+	// slowPart is how many times less than an equal part of the best rate a piece may bring and still count whole, once it is under way for weighTime.
+	slowPart  = 2
+	weighTime = 300 * time.Millisecond
 	// minInFlight is how many pieces may be in flight however slow the downlink is, and from one neighbour however slow it is.
 	minInFlight = 16
 	// fillTime is how long a piece counts whole as what fills the downlink, and how much of its rate it counts with after that.
@@ -327,16 +330,27 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 // hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
 // one begins. Those that do not move are left out of the account.
 func (t *Taker) hungry(now time.Duration) int {
-	moving, rtt := 0, time.Duration(0)
+	moving, rtt := 0.0, time.Duration(0)
+	// The best rate, not the present one: who gets little for a while would be content with little.
+	best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
 	for _, f := range t.flights {
 		if now-f.last < idleTime+t.peers[f.peer].rtt && !t.outside(t.peers[f.peer]) {
-			moving++
+			moving += f.weight(now, best/(slowPart*enough))
 			rtt = max(rtt, t.peers[f.peer].rtt)
 		}
 	}
-	// The best rate, not the present one: who gets little for a while would be content with little.
-	ahead := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond())) * (rtt + aheadTime).Seconds()
-	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - moving
+	ahead := best * (rtt + aheadTime).Seconds()
+	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - int(moving)
+}
+
+// weight is how much a request counts as one that moves: less where it brings less than a fair rate, so that five slow ones are not
+// enough for one who could have faster ones.
+func (f *flight) weight(now time.Duration, fair float64) float64 {
+	age := now - f.began
+	if age < weighTime || fair <= 0 {
+		return 1
+	}
+	return min(1, float64(f.got)/age.Seconds()/fair)
 }
 
 // SetRTT says how far a neighbour is.
