@@ -262,6 +262,23 @@ func TestWhoHasEnoughForNowIsAskedOnlyWhenThereIsNobodyElse(t *testing.T) {
 	d.gives(1, 1)
 }
 
+// To be passed takes a round trip: the farther its leechers, the sooner a giver insists.
+func TestAGiverInsistsBeforeItsUplinkIdles(t *testing.T) {
+	for _, c := range []struct {
+		rtt  time.Duration
+		want float64 // bytes, of an uplink of ten thousand bytes a second
+	}{{0, 200}, {10 * time.Millisecond, 500}, {time.Second, 5000}} {
+		d := newDesk(t, false, 100, 0)
+		d.g.SetRTT(0, c.rtt)
+		d.wants(0)
+		d.gives(0, 0)
+		d.g.uplink = 10_000
+		if _, _, _, low, _ := d.g.promised(); low != c.want {
+			t.Errorf("%v away: it insists below %v bytes, want %v", c.rtt, low, c.want)
+		}
+	}
+}
+
 func TestOtherTransfersCountAsPromises(t *testing.T) {
 	d := newDesk(t, false, 100, 0, 1, 2, 3, 4, 5)
 	d.g.Beside(3)

@@ -142,6 +142,37 @@ func TestPiecesThatDoNotMoveDoNotCount(t *testing.T) {
 	c.gets(enough, all(100)...)
 }
 
+// Five pieces from slow givers are not enough for one who could have faster ones.
+func TestPiecesThatComeSlowlyCountLess(t *testing.T) {
+	for _, tc := range []struct {
+		bytes int64 // of each of five pieces, in a second
+		more  int   // how many more are asked for
+	}{{10, 5}, {50, 3}, {100, 0}} {
+		c := newChair(t, 100, 1, nil)
+		c.k.HasAll(c.now, 0)
+		for range 10 { // it has seen a thousand bytes a second: a fair part is a hundred
+			c.k.came += 100
+			c.now += 100 * time.Millisecond
+			c.k.Tick(c.now)
+		}
+		c.k.Wants(c.now)
+		var pieces []uint32
+		for range enough {
+			pieces = append(pieces, c.gets(0, all(100)...))
+		}
+		c.passes(0, true)
+		c.now += time.Second
+		for _, p := range pieces {
+			c.moves(0, 0, p, tc.bytes)
+		}
+		c.k.Wants(c.now)
+		for range tc.more {
+			c.gets(0, all(100)...)
+		}
+		c.passes(0, true)
+	}
+}
+
 func TestAFastDownlinkWantsMoreAtOnce(t *testing.T) {
 	c := newChair(t, 100, 1, nil)
 	c.k.HasAll(c.now, 0)
