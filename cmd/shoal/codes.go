@@ -29,6 +29,11 @@ var codes = []code{
 	},
 
 	{
+		"E-OUTPUT", exitInternal, "what was fetched cannot be written to standard output",
+		"The program or the disk that takes the output of `shoal get -o - NAME` has failed. Name a path with -o instead.",
+	},
+
+	{
 		"E-USAGE", exitUsage, "the command line, or a request, makes no sense",
 		"A command, a flag or a value is not known, is missing, or does not go with another. The message says which. `shoal COMMAND --help` begins with examples.",
 	},
@@ -134,9 +139,15 @@ var codes = []code{
 	},
 
 	{"E-PROTOCOL", exitIncompatible, "the other side speaks another protocol", "The address leads to another program or to a version without a common protocol, or what is asked for is not in the protocol at all. Versions on both sides: `shoal version`."},
+	{"E-DIRECTORY", exitIncompatible, "a directory is meant where only a file will do", "The running peer fetches files alone. `shoal get --alone NAME` fetches the directory in a process of its own."},
+	{
+		"E-NAMES", exitIncompatible, "this disk cannot keep the directory's names apart",
+		"It takes some of them for the same, as disks do that do not tell large letters from small ones. Leave some out with --except, choose another disk with -o, or keep it as an archive: get -o - writes one.",
+	},
 	{"E-STATE-NEWER", exitIncompatible, "a later version of the program wrote that", "Files of a later version are left alone. Use that version, or another folder with --state."},
 
 	{"E-STOPPED", 130, "a signal has ended it", "The exit status is 130 after Ctrl-C (SIGINT) and 143 after SIGTERM. What was fetched is kept, and the same command goes on."},
+	{"E-PIPE", exitPipe, "nobody reads standard output any more", "The program that reads it has ended, as head does when it has enough. If it has failed, it says why itself."},
 }
 
 // codeNamed returns a code, also without its E- or in small letters; nil: there is none.
@@ -242,7 +253,7 @@ func wrap(text string, width int) string {
 var classes = map[int]string{
 	exitInternal: "unexpected", exitUsage: "usage", exitNotFound: "not found", exitAmbiguous: "ambiguous", exitUnreachable: "unreachable", exitIntegrity: "integrity",
 	exitSpace: "space", exitPermission: "permission", exitTrust: "trust", exitIncomplete: "incomplete, resumable", exitExists: "target exists",
-	exitIncompatible: "incompatible", 130: "stopped by a signal",
+	exitIncompatible: "incompatible", 130: "stopped by a signal", exitPipe: "output not read",
 }
 
 // errorsPage writes docs/ERRORS.md.

@@ -19,7 +19,7 @@ import (
 )
 
 // nextCommand finds the commands in a failure's Next: see failure.
-var nextCommand = regexp.MustCompile(`(?:^|  |; |: )shoal ((?:\$?'[^']*'|[^;'])*?)(?:  |;|$)`)
+var nextCommand = regexp.MustCompile(`(?:^|  |; |: |\| |[A-Z]+=\S+ )shoal ((?:\$?'[^']*'|[^;'])*?)(?:  |;|$)`)
 
 // commandsIn returns the commands that a text tells its reader to type, as words without the program's name.
 func commandsIn(text string) (out [][]string) {
@@ -227,6 +227,8 @@ func TestEveryCodeIsInTheTableAndUsed(t *testing.T) {
 		"exitInternal": 1, "exitUsage": 2, "exitNotFound": 3, "exitAmbiguous": 4, "exitUnreachable": 5, "exitIntegrity": 6, "exitSpace": 7, "exitPermission": 8,
 		"exitTrust": 9, "exitIncomplete": 10, "exitExists": 11, "exitIncompatible": 12,
 	}
+	exits["exitPipe"] = exitPipe
+	constants := map[string]string{"codeDirectory": codeDirectory}
 	used := make(map[string]bool)
 	files := append(sourceOf(t, "."), sourceOf(t, "../../internal/api")...)
 	for _, f := range files {
@@ -252,6 +254,9 @@ func TestEveryCodeIsInTheTableAndUsed(t *testing.T) {
 				switch k, _ := kv.Key.(*ast.Ident); {
 				case k != nil && k.Name == "Code":
 					name = textOf(kv.Value)
+					if id, ok := kv.Value.(*ast.Ident); ok {
+						name = constants[id.Name]
+					}
 				case k != nil && k.Name == "Exit":
 					if id, ok := kv.Value.(*ast.Ident); ok {
 						exit = exits[id.Name]
