@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -13,6 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"shoal/internal/node"
+	"shoal/internal/store"
+	"shoal/internal/wire"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -326,5 +333,46 @@ func TestNearFindsWhatWasMeant(t *testing.T) {
 		if got := distance(c.a, c.b); got != c.off {
 			t.Errorf("%q, %q: %d, want %d", c.a, c.b, got, c.off)
 		}
+	}
+}
+
+// What is added to an error where more is known: names that are like it, what is kept, that nobody could be reached.
+func TestErrorsSayWhatElseIsKnown(t *testing.T) {
+	missing := &node.NoContentError{What: "ubuntu.iso"}
+	list := func(context.Context) ([]wire.Entry, error) {
+		return []wire.Entry{{Name: "other", Size: 1}, {Name: "ubuntu.img", Size: 3 << 30}}, errors.New("cut off")
+	}
+	for _, c := range []struct {
+		err  error
+		want failure
+	}{
+		{withNear(t.Context(), missing, "ubuntu.iso", list), failure{
+			Code: "E-NAME-NOT-FOUND", Exit: 3, Cause: `did you mean: "ubuntu.img"  3.0 GiB`, Next: "shoal get ubuntu.img    or wait for the other:  shoal get --wait ubuntu.iso",
+		}},
+		{withNear(t.Context(), &node.NoContentError{What: "0123456789"}, "0123456789", list), failure{
+			Code: "E-ID-NOT-FOUND", Exit: 3, Next: "shoal ls    shows what there is; shoal get --wait 0123456789    waits until somebody has it",
+		}},
+		{kept(store.ErrChanged, "f", 1<<20, 1<<30), failure{
+			Code: "E-SOURCE-CHANGED", Exit: 6, Next: "wait until nobody writes to it, and run the command again", Kept: `1.0 MiB of 1.0 GiB of "f" are safe: the same command goes on`,
+		}},
+		{fetchFailed(t.Context(), nil, fmt.Errorf("%w for 1s", node.ErrNoProgress), node.FetchStatus{Phase: node.Meeting, Name: "f"}), failure{
+			Code: "E-NO-SOURCE", Exit: 5, Cause: "the swarm server names holders, and no connection to them came about", Next: "shoal doctor",
+		}},
+		{fetchFailed(t.Context(), nil, fmt.Errorf("%w for 1s", node.ErrNoProgress), node.FetchStatus{Phase: node.Fetching, Name: "f"}), failure{
+			Code: "E-STALLED", Exit: 10, Cause: "no holder delivers anything", Next: "run the same command again: it goes on where it stopped",
+		}},
+	} {
+		got := explain(c.err)
+		if got.Code != c.want.Code || got.Exit != c.want.Exit || got.Cause != c.want.Cause || got.Next != c.want.Next || got.Kept != c.want.Kept {
+			t.Errorf("%v:\ngot  %+v\nwant %+v", c.err, *got, c.want)
+		}
+	}
+	var out bytes.Buffer
+	report(&env{stderr: &out}, kept(store.ErrChanged, "f", 1<<20, 1<<30))
+	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "  next:  ") || !strings.HasPrefix(lines[2], "  kept:  1.0 MiB") {
+		t.Errorf("printed %q", lines)
+	}
+	if errNoSwarm.Kept != "" {
+		t.Error("an error that all share was changed")
 	}
 }
