@@ -295,13 +295,16 @@ func near(word string, words []string) []string {
 	}
 	var found []candidate
 	low := strings.ToLower(word)
+	most := max(1, len(low)/4)
 	for _, w := range words {
 		other := strings.ToLower(w)
-		off := distance(low, other)
+		off := most + 1
 		if len(low) >= 3 && (strings.HasPrefix(other, low) || strings.HasPrefix(low, other) && len(other) >= 3) {
-			off = min(off, 1)
+			off = 1
+		} else if len(other) >= len(low)-most && len(other) <= len(low)+most { // there may be a million words
+			off = distance(low, other)
 		}
-		if w != word && off <= max(1, len(low)/4) && !slices.Contains(found, candidate{w, off}) {
+		if w != word && off <= most && !slices.Contains(found, candidate{w, off}) {
 			found = append(found, candidate{w, off})
 		}
 	}
