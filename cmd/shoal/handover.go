@@ -136,6 +136,9 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 		Patience: o.timeout,
 	}
 	if err := c.do(ctx, http.MethodPost, "/downloads", req, &d.Row); err != nil {
+		if !strings.HasPrefix(what, "shoal://") { // stopped before it has answered, it may have taken the download on
+			err = stillGoingOn(err, daemon.Row{Name: what})
+		}
 		return err
 	}
 	already := d.State == daemon.Complete
