@@ -25,7 +25,8 @@ type peerFlags struct {
 	advertise string
 	limits    limitFlags
 	site      string
-	asks      bool // it only asks: nobody need find it
+	asks      bool   // it only asks: nobody need find it
+	announce  uint16 // the port of another process of this peer, which is announced instead of its own
 }
 
 func (p *peerFlags) add(cmd *cobra.Command) {

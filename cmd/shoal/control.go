@@ -111,7 +111,15 @@ func (c *control) named(ctx context.Context, what string) (daemon.Row, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return daemon.Row{}, &failure{Code: "E-NO-TRANSFER", Exit: exitNotFound, What: "the peer has nothing called " + quote(what), Next: "shoal status    shows what there is"}
+		f := &failure{Code: "E-NO-TRANSFER", Exit: exitNotFound, What: "the peer has nothing called " + quote(what), Next: "shoal status    shows what there is"}
+		var names []string
+		for _, r := range rows {
+			names = append(names, r.Name)
+		}
+		if like := near(what, names); len(like) > 0 {
+			f.Cause = oneLine("did you mean: " + strings.Join(like, ", "))
+		}
+		return daemon.Row{}, f
 	}
 	var lines []string
 	for _, r := range found[:min(len(found), 10)] {

@@ -248,6 +248,7 @@ func (p *peerService) member(sw *identity.Swarm, warn func(string)) (*node.Membe
 	defer p.mu.Unlock()
 	cfg := node.MemberConfig{
 		Swarm: sw, Name: machineName(), Agent: agent(), Log: p.e.log(slog.LevelInfo), Cache: p.cache, Warn: warn, Patient: true,
+		Closed: func(port int) { warn(closedNote(port)) },
 	}
 	if p.config.Listen != "" {
 		addr, err := hostPort(p.config.Listen, node.DefaultPort)

@@ -42,7 +42,8 @@ type usageError struct{ what string }
 
 func (e *usageError) Error() string { return e.what }
 
-// failure is an error as a user is told it: what happened, why, and what to do next, each in one line.
+// failure is an error as a user is told it: what happened, why, what to do next, and what is kept, each in one line. In Next a command stands
+// at its begin, or after two blanks, "; " or ": ", and ends with two blanks, a semicolon or the line: tests run them.
 type failure struct {
 	V         int    `json:"v"`
 	T         string `json:"t"`
@@ -50,6 +51,7 @@ type failure struct {
 	What      string `json:"what"`
 	Cause     string `json:"cause,omitempty"`
 	Next      string `json:"next,omitempty"`
+	Kept      string `json:"kept,omitempty"`
 	Exit      int    `json:"exit"`
 	Retryable bool   `json:"retryable"`
 
@@ -70,29 +72,37 @@ func report(e *env, err error) int {
 	var stopped *signalError
 	if errors.As(err, &stopped) {
 		fmt.Fprintln(e.stderr, f.What)
-		if f.Next != "" {
-			fmt.Fprintln(e.stderr, "  next: ", f.Next)
+	} else {
+		fmt.Fprintf(e.stderr, "error[%s]: %s\n", f.Code, f.What)
+	}
+	for _, line := range []struct{ label, text string }{{"cause:", f.Cause}, {"next: ", f.Next}, {"kept: ", f.Kept}} {
+		if line.text != "" {
+			fmt.Fprintln(e.stderr, " ", line.label, line.text)
 		}
-		return f.Exit
-	}
-	fmt.Fprintf(e.stderr, "error[%s]: %s\n", f.Code, f.What)
-	if f.Cause != "" {
-		fmt.Fprintln(e.stderr, "  cause:", f.Cause)
-	}
-	if f.Next != "" {
-		fmt.Fprintln(e.stderr, "  next: ", f.Next)
 	}
 	return f.Exit
 }
 
 // explain turns any error into what a user is told. A command that knows more wraps it in a failure itself.
 func explain(err error) *failure {
+	f := *explainWhat(err)
+	var kept *keptError
+	if errors.As(err, &kept) {
+		f.Kept = kept.note
+		if kept.next != "" {
+			f.Next = kept.next
+		}
+	}
+	return &f
+}
+
+func explainWhat(err error) *failure {
 	var known *failure
 	if errors.As(err, &known) {
 		return known
 	}
 	for _, kind := range []func(error) *failure{
-		explainPeer, explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
+		explainNear, explainPeer, explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
 	} {
 		if f := kind(err); f != nil {
 			return f
@@ -131,12 +141,7 @@ func explainStop(err error) *failure {
 	var stopped *signalError
 	switch {
 	case errors.As(err, &stopped):
-		f := &failure{Code: "E-STOPPED", Exit: exitOfSignal(stopped.signal), What: stopped.Error(), Retryable: true}
-		var kept *keptError
-		if errors.As(err, &kept) {
-			f.Next = kept.note
-		}
-		return f
+		return &failure{Code: "E-STOPPED", Exit: exitOfSignal(stopped.signal), What: stopped.Error(), Retryable: true}
 	case errors.Is(err, node.ErrNoProgress):
 		return &failure{
 			Code: "E-STALLED", Exit: exitIncomplete, What: oneLine(err.Error()), Retryable: true,
@@ -160,13 +165,13 @@ func explainSwarm(err error) *failure {
 			Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
 			What:  "the swarm server " + server.Server + " did not let us in",
 			Cause: "it closed the connection at once: it is full, or no classic server, or refuses our address",
-			Next:  "look at the server's log; shoal peers --classic --server HOST:PORT tries again",
+			Next:  "shoal doctor --server " + shellQuote(oneOf(server.Server)),
 		}
 	case errors.As(err, &server):
 		return &failure{
 			Code: "E-NO-SERVER", Exit: exitUnreachable, Retryable: true,
 			What: "cannot reach the swarm server " + server.Server, Cause: netCause(server.Err) + lookedToo(server),
-			Next: "start one with  shoal server --classic      or name another with  --server HOST:PORT",
+			Next: "shoal doctor --server " + shellQuote(oneOf(server.Server)) + "    looks closer; on that machine  shoal server  starts one; or name another with  --server HOST:PORT",
 		}
 	case errors.As(err, &listen):
 		return &failure{
@@ -175,6 +180,12 @@ func explainSwarm(err error) *failure {
 		}
 	}
 	return nil
+}
+
+// oneOf returns the first of the addresses of a server.
+func oneOf(servers string) string {
+	first, _, _ := strings.Cut(servers, ",")
+	return first
 }
 
 // lookedToo says that the local network was searched as well.
@@ -221,7 +232,7 @@ func explainContent(err error) *failure {
 			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true,
 			What:  fmt.Sprintf("nobody in this swarm shares %s", quote(missing.Name)),
 			Cause: fmt.Sprintf("asked %d peers, of which %d share nothing or could not be reached", missing.Asked, missing.Refused),
-			Next:  "shoal get --classic --wait " + shellQuote(missing.Name) + "    waits until somebody does; shoal peers --classic shows who is there",
+			Next:  "shoal get --classic --wait " + shellQuote(missing.Name) + "    waits until somebody does; shoal peers --classic    shows who is there",
 		}
 	case errors.As(err, &two):
 		return explainTwo(two)

@@ -18,12 +18,12 @@ func explainTrust(err error) *failure {
 	trust := func(what, cause, next string) *failure {
 		return &failure{Code: "E-NOT-MEMBER", Exit: exitTrust, What: what, Cause: cause, Next: next}
 	}
-	newLink := "ask for a new link:  shoal link    prints one on the machine of the swarm server"
+	newLink := "on the machine of the swarm server  shoal link    prints a new link"
 	switch {
 	case errors.Is(err, identity.ErrLink):
 		return &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
-			Next: "paste the whole line that  shoal share  or  shoal link  has printed",
+			Next: "paste the whole line; on the machine of the swarm server  shoal link    prints another",
 		}
 	case errors.Is(err, identity.ErrTokenExpired), errors.Is(err, identity.ErrTokenUsed), errors.Is(err, identity.ErrToken):
 		return trust("the swarm does not let this machine in", oneLine(rootText(err)), newLink)
@@ -35,9 +35,9 @@ func explainTrust(err error) *failure {
 			Next: "check the address; if the server was set up anew, its machines must join anew with a new link",
 		}
 	case errors.Is(err, identity.ErrServing):
-		return &failure{Code: "E-LOCKED", Exit: exitPermission, What: oneLine(err.Error()), Next: "stop the other, or use it: shoal status"}
+		return &failure{Code: "E-LOCKED", Exit: exitPermission, What: oneLine(err.Error()), Next: "shoal status    shows it; stop the other, or use it"}
 	case errors.Is(err, identity.ErrNoIssuer):
-		return trust("this machine cannot let others in", oneLine(err.Error()), "run it on the machine where  shoal share  or  shoal server  started the swarm")
+		return trust("this machine cannot let others in", oneLine(err.Error()), "run it on the machine where the swarm was started")
 	case errors.Is(err, identity.ErrStateNewer):
 		return &failure{Code: "E-STATE-NEWER", Exit: exitIncompatible, What: oneLine(err.Error()), Next: "use the newer shoal, or another folder with  --state DIR"}
 	case errors.Is(err, identity.ErrState):
@@ -71,6 +71,11 @@ func explainVerified(err error) *failure {
 			Code: "E-USAGE", Exit: exitUsage, What: "the file is called " + quote(hidden.Name) + ", which would be hidden, or be read by some program",
 			Cause: "its name was chosen by who shares it", Next: "say where it is to go: the same command with  -o ./" + shellQuote(strings.TrimLeft(hidden.Name, ".")),
 		}
+	case errors.As(err, &missing) && isID(missing.What):
+		return &failure{
+			Code: "E-ID-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody in this swarm has a content whose id begins with " + quote(missing.What),
+			Next: "shoal ls    shows what there is; shoal get --wait " + missing.What + "    waits until somebody has it",
+		}
 	case errors.As(err, &missing) && missing.Asked > 0:
 		return &failure{
 			Code: "E-NAME-NOT-FOUND", Exit: exitNotFound, Retryable: true, What: "nobody of the swarm on this network shares " + quote(missing.What),
@@ -101,7 +106,7 @@ func explainVerified(err error) *failure {
 			Code: "E-CORRUPT-SOURCE", Exit: exitIntegrity, Retryable: true,
 			What:  fmt.Sprintf("%s: nobody is left who has the right data; %d pieces are missing", quote(corrupt.Name), corrupt.Left),
 			Cause: "wrong data came from " + oneLine(strings.Join(corrupt.Who, ", ")),
-			Next:  "on that machine run  shoal verify FILE ; what is verified here is kept, the same command goes on",
+			Next:  "on that machine  shoal verify FILE    tells what is wrong; here the same command goes on when somebody else has it",
 		}
 	case errors.Is(err, store.ErrChanged):
 		return &failure{

@@ -84,15 +84,14 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 		if err != nil {
 			st := f.Status()
 			err = errors.Join(err, f.Close())
-			if errors.Is(err, context.Canceled) && st.Size > 0 {
-				return &keptError{err, fmt.Sprintf("%s of %s of %s are kept: run the same command again to go on",
-					size(st.Exchange.Done), size(st.Size), quote(st.Name))}
-			}
 			if st.Directory && errors.Is(err, store.ErrExists) {
 				_, none := os.Lstat(filepath.Join(req.Dir, st.Name))
 				return dirExists(err, o.output, req.Either && none != nil)
 			}
-			return noFolder(err, req.Dir)
+			if req.Out != nil { // what was fetched for a stream goes with it
+				st.Exchange.Done = 0
+			}
+			return fetchFailed(ctx, m, noFolder(err, req.Dir), st)
 		}
 		if req.Out != nil {
 			closeOutput(e)

@@ -209,7 +209,7 @@ func swarmHas(ctx context.Context, e *env, path string, id content.ID) (want str
 			return err
 		}
 		if len(entries) == 0 {
-			return &node.NoContentError{What: name}
+			return withNear(ctx, &node.NoContentError{What: name}, name, m.List)
 		}
 		for _, f := range entries {
 			want = f.ID.String()

@@ -250,17 +250,5 @@ func noFolder(err error, dir string) error {
 // keptNote adds to an error that a rerun goes on where this run stopped.
 func keptNote(err error, d *node.Download, name string) error {
 	st := d.Status()
-	if st.Size == 0 || !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &keptError{err, fmt.Sprintf("%s of %s of %s are kept: run the same command again to go on",
-		size(st.Transfer.Done), size(st.Size), quote(name))}
+	return kept(err, name, st.Transfer.Done, st.Size)
 }
-
-// keptError is a stop after which a rerun goes on.
-type keptError struct {
-	error
-	note string
-}
-
-func (e *keptError) Unwrap() error { return e.error }

@@ -116,7 +116,7 @@ func stillGoingOn(err error, row daemon.Row) error {
 	if !errors.Is(err, context.Canceled) && !errors.As(err, &stopped) {
 		return err
 	}
-	return &keptError{err, fmt.Sprintf("the peer of this machine goes on with %s; shoal status    shows how, shoal pause %s    stops it", quote(row.Name), shellQuote(row.Name))}
+	return &keptError{error: err, next: fmt.Sprintf("shoal status    shows how the peer of this machine goes on with %s; shoal pause %s    stops it", quote(row.Name), shellQuote(row.Name))}
 }
 
 // handGet has the running peer fetch a content, and shows how it goes until it is complete.
@@ -136,13 +136,16 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 		Patience: o.timeout,
 	}
 	if err := c.do(ctx, http.MethodPost, "/downloads", req, &d.Row); err != nil {
+		if !strings.HasPrefix(what, "shoal://") { // stopped before it has answered, it may have taken the download on
+			err = stillGoingOn(err, daemon.Row{Name: what})
+		}
 		return err
 	}
 	already := d.State == daemon.Complete
 	w := &fetchWatcher{e: e, status: func() node.FetchStatus { return node.FetchStatus{Name: d.Name} }}
 	if !already {
 		if err := w.follow(ctx, c, &d); err != nil {
-			return handFailed(ctx, c, err, d.Row)
+			return handFailed(ctx, c, handNear(ctx, e, c, err, d.Row), d.Row)
 		}
 	}
 	id, err := content.ParseID(d.Content)
@@ -217,6 +220,9 @@ func handFailed(ctx context.Context, c *control, err error, row daemon.Row) erro
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_ = c.do(ctx, http.MethodDelete, "/transfers/"+url.PathEscape(row.ID), struct{}{}, nil)
+	}
+	if row.Failure != nil {
+		return kept(err, row.Name, row.Done, row.Size)
 	}
 	return stillGoingOn(err, row)
 }

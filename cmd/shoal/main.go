@@ -78,6 +78,8 @@ func run(ctx context.Context, e *env, args []string) int {
 	var stopped *signalError
 	if errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stopped) {
 		err = &stopError{stopped, err}
+	} else if ctx.Err() == nil {
+		err = closer(ctx, err)
 	}
 	return report(e, err)
 }
@@ -132,14 +134,14 @@ only, and every piece is verified.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
-		SuggestionsMinimumDistance: 2,
-		Args:                       knownCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return flagsFromEnvironment(cmd.Flags(), os.LookupEnv)
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp(e))
 	f := root.PersistentFlags()
 	f.BoolVar(&e.json, "json", false, "print one JSON object a line on standard output")
 	f.BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but results and errors")
@@ -151,7 +153,7 @@ only, and every piece is verified.
 	f.BoolVar(&e.alone, "alone", false, "do it in this process, though a peer runs on this machine")
 	root.AddCommand(
 		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newStatus(e),
-		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newPause(e), newResume(e), newRemove(e), newWeb(e), newDemo(e), newSim(e), newVersion(e),
+		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newPause(e), newResume(e), newRemove(e), newWeb(e), newDoctor(e), newDemo(e), newSim(e), newVersion(e),
 	)
 	return root
 }
@@ -162,8 +164,31 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	f := &failure{Code: "E-USAGE", Exit: exitUsage, What: "there is no command " + quote(args[0]), Next: "shoal --help"}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		f.Cause, f.Next = "did you mean: "+strings.Join(near, ", "), "shoal "+near[0]+" --help"
+	var names []string
+	for _, c := range cmd.Root().Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if like := near(args[0], names); len(like) > 0 {
+		f.Cause, f.Next = "did you mean: "+strings.Join(like, ", "), "shoal "+like[0]+" --help"
+	}
+	return f
+}
+
+// flagError is a flag that cannot be, with those that may have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	f := &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: cmd.CommandPath() + " --help"}
+	if wrong, unknown := strings.CutPrefix(err.Error(), "unknown flag: --"); unknown {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if like := near(wrong, names); len(like) > 0 {
+			f.Cause = "did you mean: --" + strings.Join(like, ", --")
+		}
 	}
 	return f
 }

@@ -42,13 +42,18 @@ func TestScripts(t *testing.T) {
 			addr, err := freeAddr()
 			e.Setenv("SHOAL_SERVER", addr)
 			e.Setenv("ADDR", addr)
+			other, otherErr := freeAddr()
+			e.Setenv("ADDR2", other)
 			e.Setenv("NOBODY", "127.0.0.1:1")
 			e.Setenv("SHOAL_NO_LAN", "true")
 			e.Setenv("SHOAL_STATE", filepath.Join(e.WorkDir, "state"))
-			return err
+			return errors.Join(err, otherErr)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":    await,
+			"keep":     keep,
+			"next":     scriptNext,
+			"until":    until,
 			"mkrandom": mkrandom,
 			"waitport": waitPort,
 		},

@@ -115,7 +115,10 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 	cfg := node.MemberConfig{
 		Swarm: sw, Name: machineName(), Agent: agent(), Log: e.log(level), Cache: store.OpenCache(filepath.Join(e.state, "hashes")),
 		Warn:    func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
-		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down),
+		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down), Announce: p.announce,
+	}
+	if !p.asks {
+		cfg.Closed = func(port int) { e.note(closedNote(port)) }
 	}
 	switch {
 	case e.noLAN:
@@ -153,6 +156,20 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 		cfg.Classic = &node.Config{Server: servers[0], Log: e.log(level)}
 	}
 	return node.NewMember(cfg), nil
+}
+
+// note tells of something that is no failure.
+func (e *env) note(text string) {
+	if e.json {
+		printJSON(e.stdout, jsonNote{1, "note", text})
+	} else if !e.quiet {
+		e.screen.printf("note: %s\n", oneLine(text))
+	}
+}
+
+// closedNote says that others cannot connect.
+func closedNote(port int) string {
+	return fmt.Sprintf("others cannot connect to this machine on port %d (a firewall?): downloading works, giving hardly. shoal doctor tells more", port)
 }
 
 // onlyClassic says whether a command with --classic is a peer of a classic swarm alone: this machine is in no other.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"shoal/internal/identity"
@@ -43,7 +44,7 @@ func Join(ctx context.Context, states *identity.States, link identity.Link, mach
 			return nil, errs[len(errs)-1]
 		}
 	}
-	return nil, &ServerError{Server: fmt.Sprint(link.Addrs), Err: errors.Join(errs...)}
+	return nil, &ServerError{Server: strings.Join(link.Addrs, ","), Err: errors.Join(errs...)}
 }
 
 // postJoin asks one server. Final says that its answer is the swarm's, whichever server is asked.

@@ -46,6 +46,10 @@ type MemberConfig struct {
 	Log                *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
+	// Closed is told once if nobody has connected for a while and the server cannot connect either; nil: that is not looked for.
+	Closed func(port int)
+	// Announce is the port of another process of the same peer, to be announced instead of the member's own: of one that only asks. 0: its own.
+	Announce uint16
 }
 
 // Member is a running peer of a swarm: it shares, fetches, and passes on.
@@ -69,6 +73,8 @@ type Member struct {
 	enterOne sync.Once
 	away     atomic.Bool  // the server has not let us in, or was lost
 	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
+
+	reachAfter time.Duration
 
 	mu     sync.Mutex // guards shares and dirs
 	shares map[content.ID]*Sharing
@@ -112,7 +118,7 @@ func NewMember(cfg MemberConfig) *Member {
 	}
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
-		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing),
+		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
@@ -175,6 +181,9 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	}
 	defer ln.Close()
 	m.port.Store(uint32(ln.Addr().(*net.TCPAddr).Port))
+	if m.cfg.Announce != 0 {
+		m.port.Store(uint32(m.cfg.Announce))
+	}
 	m.near.prepare(ln.Addr().(*net.TCPAddr))
 	m.client = swarm.NewV2Client(swarm.V2ClientConfig{
 		Dial: m.dial, Hello: m.hello(), Log: m.cfg.Log, Removals: m.cfg.Swarm.Removals, Absent: m.near.absent, Patient: m.cfg.Patient,
@@ -185,6 +194,9 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	g.Go(func() error { return m.x.Run(ctx) })
 	g.Go(func() error { m.ss.run(ctx); return nil })
 	g.Go(func() error { m.near.run(ctx); return nil })
+	if m.cfg.Closed != nil {
+		g.Go(func() error { m.watchReach(ctx); return nil })
+	}
 	g.Go(func() error {
 		if err := m.client.Run(ctx, m.hear); err != nil {
 			return &ServerError{Server: strings.Join(m.cfg.Servers, ","), Err: err}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shoal/internal/content"
@@ -67,6 +68,7 @@ type sessions struct {
 	drawn      map[content.ID]time.Time // when the last snapshot came
 	dialling   int
 
+	found   atomic.Bool   // somebody has connected to us
 	wake    chan struct{} // holds one: there may be somebody to dial
 	running sync.WaitGroup
 }
@@ -317,6 +319,9 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	talk := ss.m.near.newTalk(tc)
 	enter := func() {
 		join.Do(func() {
+			if dialled == nil {
+				ss.found.Store(true)
+			}
 			ss.enter(s, stop)
 			ss.m.near.enter(s, talk)
 			if dialled != nil {
@@ -423,6 +428,9 @@ func (ss *sessions) cutRemoved() {
 		}
 	}
 }
+
+// wasFound says whether anybody has ever connected to us.
+func (ss *sessions) wasFound() bool { return ss.found.Load() }
 
 // count returns how many sessions are open.
 func (ss *sessions) count() int {

@@ -74,7 +74,7 @@ func NewServer(cfg ServerConfig) *Server {
 			}
 			return n
 		},
-		Members: cfg.Swarm.Members, Classic: classicMembers, Log: cfg.Log, Book: s.book,
+		Members: cfg.Swarm.Members, Classic: classicMembers, Log: cfg.Log, Book: s.book, Reach: reachMember(cfg.Swarm),
 	})
 	return s
 }

@@ -157,9 +157,9 @@ type v2lab struct {
 	removals [][]byte
 }
 
-func newV2lab(t *testing.T) *v2lab {
+func newV2lab(t *testing.T, change ...func(*V2Config)) *v2lab {
 	l := &v2lab{t: t, removed: make(map[wire.PeerID]bool)}
-	l.server = NewV2(V2Config{
+	cfg := V2Config{
 		Hello: wire.Hello{Version: 1, Instance: 1},
 		Verify: func(r *wire.Record) (wire.PeerID, error) {
 			if l.wrong {
@@ -172,7 +172,11 @@ func newV2lab(t *testing.T) *v2lab {
 		Merge:    func([][]byte) int { return 0 }, Members: func() []wire.Member { return nil },
 		Classic: func() []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")} },
 		Book:    offence.NewBook(slog.New(slog.DiscardHandler)),
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	l.server = NewV2(cfg)
 	var err error
 	if l.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

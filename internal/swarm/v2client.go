@@ -69,8 +69,9 @@ type V2Entered struct {
 type V2Client struct {
 	cfg V2ClientConfig
 
-	mu      sync.Mutex // guards what follows
-	conn    *v2conn    // nil while there is none
+	mu      sync.Mutex  // guards what follows
+	conn    *v2conn     // nil while there is none
+	server  *wire.Hello // of the last server
 	holds   map[content.ID]*wire.Hold
 	offers  map[content.ID][]wire.Record
 	follows map[content.ID]bool
@@ -161,12 +162,12 @@ func (c *V2Client) session(ctx context.Context, link *V2Link, report func(V2Even
 		conn.kick()
 	})
 	defer stop()
-	age, err := c.enter(ctx, conn, link.Addrs)
+	hello, err := c.enter(ctx, conn, link.Addrs)
 	if err != nil {
 		return err
 	}
-	c.resume(conn)
-	report(V2Event{Entered: &V2Entered{Age: age}})
+	c.resume(conn, hello)
+	report(V2Event{Entered: &V2Entered{Age: time.Duration(hello.Age) * time.Millisecond}})
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		if err := conn.write(ctx); err != nil {
@@ -184,52 +185,52 @@ func (c *V2Client) session(ctx context.Context, link *V2Link, report func(V2Even
 	return err
 }
 
-func (c *V2Client) enter(ctx context.Context, conn *v2conn, addrs []string) (age time.Duration, err error) {
+func (c *V2Client) enter(ctx context.Context, conn *v2conn, addrs []string) (*wire.Hello, error) {
 	conn.SetDeadline(time.Now().Add(v2HelloTime))
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if err := conn.now(&c.cfg.Hello); err != nil {
-		return 0, err
+		return nil, err
 	}
 	msg, err := conn.receive()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	hello, ok := msg.(*wire.Hello)
 	if !ok || hello.Version != v2Version {
-		return 0, fmt.Errorf("the server speaks another version of the protocol (%T)", msg)
+		return nil, fmt.Errorf("the server speaks another version of the protocol (%T)", msg)
 	}
 	if msg, err = conn.receive(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	switch m := msg.(type) {
 	case *wire.Use:
 	case *wire.Bye:
-		return 0, &byeError{m.Reason, m.Text}
+		return nil, &byeError{m.Reason, m.Text}
 	default:
-		return 0, fmt.Errorf("%w: a %T before use", errV2Order, msg)
+		return nil, fmt.Errorf("%w: a %T before use", errV2Order, msg)
 	}
 	enter := &wire.Enter{Addrs: addrs}
 	all := c.cfg.Removals()
 	enter.Removals = all[:min(len(all), wireStatements)]
 	if err := conn.now(enter); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for part := range slices.Chunk(all[len(enter.Removals):], wireStatements) {
 		if err := conn.now(&wire.Removed{Statements: part}); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	conn.SetDeadline(time.Time{})
-	return time.Duration(hello.Age) * time.Millisecond, nil
+	return hello, nil
 }
 
 // resume makes everything due that we told the server before.
-func (c *V2Client) resume(conn *v2conn) {
+func (c *V2Client) resume(conn *v2conn, hello *wire.Hello) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn, c.lost = conn, make(chan struct{})
+	c.conn, c.server, c.lost = conn, hello, make(chan struct{})
 	close(c.back)
 	c.told, c.isDue, c.redraw = make(map[content.ID]said), make(map[content.ID]bool), make(map[content.ID]bool)
 	c.due = slices.SortedFunc(maps.Keys(c.holds), func(a, b content.ID) int { return cmp.Compare(c.order[a], c.order[b]) })
@@ -362,6 +363,8 @@ func (c *V2Client) listen(ctx context.Context, conn *v2conn, report func(V2Event
 		case *wire.Found:
 			c.answer(m.Query, m)
 		case *wire.There:
+			c.answer(m.Query, m)
+		case *wire.Reached:
 			c.answer(m.Query, m)
 		case *wire.Failed:
 			if m.Query == 0 {

@@ -47,6 +47,8 @@ type V2Config struct {
 	Classic  func() []netip.AddrPort // classic members; nil: none
 	Log      *slog.Logger
 	Book     *offence.Book
+	// Reach connects to a peer and makes sure that it is that one; nil: the server does not tell members whether they can be reached.
+	Reach func(ctx context.Context, addr string, id wire.PeerID) error
 }
 
 // V2 is the server's side of our own protocol: it keeps one [Table] and the connections around it.
@@ -58,12 +60,15 @@ type V2 struct {
 	table   *Table
 	members map[PeerKey]*v2member
 	told    int // removals that everybody has been told
+
+	reaching chan struct{} // holds one for each attempt under way to reach a member
 }
 
 // v2member is one connection that has entered.
 type v2member struct {
 	*v2conn
-	key PeerKey
+	key   PeerKey
+	reach *reach
 }
 
 // NewV2 makes a server without connections.
@@ -77,6 +82,7 @@ func NewV2(cfg V2Config) *V2 {
 	return &V2{
 		cfg: cfg, began: time.Now(), members: make(map[PeerKey]*v2member),
 		table: NewTable(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))), told: len(cfg.Removals()),
+		reaching: make(chan struct{}, maxReaching),
 	}
 }
 
@@ -142,6 +148,7 @@ func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role stri
 		s.cfg.Log.Info("member entered", "peer", idText(id), "role", role, "addr", conn.RemoteAddr().String())
 		err = s.converse(ctx, m)
 		fail(err)
+		m.reach.running.Wait()
 		writer.Wait()
 		s.leave(m)
 		s.cfg.Log.Info("member left", "peer", idText(id), "how", context.Cause(ctx))
@@ -180,6 +187,9 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	}
 	own := s.cfg.Hello
 	own.Age = uint64(time.Since(s.began).Milliseconds())
+	if s.cfg.Reach != nil {
+		own.Features |= wire.FeatureReach
+	}
 	if err := c.now(&own); err != nil {
 		return nil, err
 	}
@@ -216,7 +226,7 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}}
+	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}, reach: newReach(c.RemoteAddr(), hello.Port, enter.Addrs)}
 	addrs := dialable(c.RemoteAddr(), hello.Port, enter.Addrs)
 	s.mu.Lock()
 	if s.cfg.Removed(id) { // while it took its time; the next one who is removed would be told to those who are in
@@ -305,7 +315,9 @@ func (s *V2) converse(ctx context.Context, m *v2member) error {
 			m.end(&wire.Bye{Reason: wire.ReasonLimit}, errV2Flood)
 			return errV2Flood
 		}
-		if err := s.take(m, msg); err != nil {
+		if q, ok := msg.(*wire.Reach); ok {
+			s.tryReach(ctx, m, q)
+		} else if err := s.take(m, msg); err != nil {
 			return err
 		}
 	}

@@ -343,3 +343,13 @@ func (m *There) check() error {
 }
 
 func (m *Failed) check() error { return text(MaxText, m.Text) }
+func (m *Reach) check() error  { return nil }
+
+func (m *Reached) check() error {
+	for _, a := range []string{m.Addr, m.From} {
+		if a != "" && addrs([]string{a}) != nil {
+			return errAddr
+		}
+	}
+	return nil
+}

@@ -39,6 +39,8 @@ var kinds = map[Type]reflect.Type{
 	TypeWho:      reflect.TypeFor[Who](),
 	TypeThere:    reflect.TypeFor[There](),
 	TypeFailed:   reflect.TypeFor[Failed](),
+	TypeReach:    reflect.TypeFor[Reach](),
+	TypeReached:  reflect.TypeFor[Reached](),
 }
 
 // Type returns TypeHello.
@@ -148,3 +150,9 @@ func (*There) Type() Type { return TypeThere }
 
 // Type returns TypeFailed.
 func (*Failed) Type() Type { return TypeFailed }
+
+// Type returns TypeReach.
+func (*Reach) Type() Type { return TypeReach }
+
+// Type returns TypeReached.
+func (*Reached) Type() Type { return TypeReached }

@@ -51,6 +51,8 @@ const (
 	TypeWho     Type = 86
 	TypeThere   Type = 88
 	TypeFailed  Type = 90
+	TypeReach   Type = 91
+	TypeReached Type = 93
 )
 
 // PeerID is the hash of a peer's public key: see package identity.
@@ -101,6 +103,22 @@ const (
 
 // FeatureSeek is the bit of [Hello] of a peer that answers [Seek].
 const FeatureSeek = 1
+
+// FeatureReach is the bit of [Hello] of a server that answers [Reach].
+const FeatureReach = 2
+
+// Way is how the attempt to connect to a peer went.
+type Way uint64
+
+// The ways. Of these a firewall leads to WayRefused or WaySilent.
+const (
+	WayOpen      Way = 0 // it was reached
+	WayRefused   Way = 1 // the connection was refused
+	WaySilent    Way = 2 // no answer came, or no way leads there
+	WayOther     Way = 3 // who answers there is not that peer
+	WayElsewhere Way = 4 // nothing was tried: the address from which it comes is none that it named in enter
+	WayLimit     Way = 5 // nothing was tried: it has asked too often, or the server has too much to try
+)
 
 // Messages of every connection.
 type (
@@ -359,5 +377,17 @@ type (
 		Query  uint64 `cbor:"1,keyasint"`
 		Reason Reason `cbor:"2,keyasint"`
 		Text   string `cbor:"3,keyasint,omitempty"`
+	}
+	// Reach asks the server to connect to the sender where it says that it listens.
+	Reach struct {
+		Query uint64 `cbor:"1,keyasint"`
+	}
+	// Reached answers [Reach].
+	Reached struct {
+		Query uint64 `cbor:"1,keyasint"`
+		Way   Way    `cbor:"2,keyasint"`
+		Addr  string `cbor:"3,keyasint,omitempty"` // that was tried
+		From  string `cbor:"4,keyasint,omitempty"` // the address from which the sender comes, as the server sees it
+		Now   int64  `cbor:"5,keyasint,omitempty"` // the server's clock, in Unix milliseconds
 	}
 )

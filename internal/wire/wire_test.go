@@ -88,6 +88,8 @@ var examples = []Message{
 	&Who{Query: 4, All: true},
 	&There{Query: 4, Members: []Member{{ID: somePeer, Name: "node17", Role: "member", Addrs: []string{"10.0.0.5:50002"}, Online: true, Joined: 1}}},
 	&Failed{Query: 4, Reason: ReasonLimit, Text: "too many"},
+	&Reach{Query: 5},
+	&Reached{Query: 5, Way: WaySilent, Addr: "10.0.0.21:50002", From: "10.0.0.21:40312", Now: 1764000000000},
 }
 
 const goldenFile = "testdata/messages.txt"
