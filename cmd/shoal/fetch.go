@@ -86,7 +86,7 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 		if err != nil {
 			st := f.Status()
 			err = errors.Join(err, f.Close())
-			if errors.Is(err, context.Canceled) && st.Size > 0 {
+			if stopped := new(signalError); (errors.Is(err, context.Canceled) || errors.As(err, &stopped)) && st.Size > 0 {
 				return &keptError{err, fmt.Sprintf("%s of %s of %s are kept: run the same command again to go on",
 					size(st.Exchange.Done), size(st.Size), quote(st.Name))}
 			}
@@ -260,7 +260,8 @@ func (w *fetchWatcher) tell(st node.FetchStatus) {
 	if st.Phase == node.Complete && w.started && !w.e.json { // it was told, or will be
 		return
 	}
-	if st.Already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
+	already := st.Already || st.Phase == node.Complete && st.Size > 0 && st.Resumed == st.Size // that is all there is to tell, and is told by another
+	if already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
 		return
 	}
 	p := st.Exchange

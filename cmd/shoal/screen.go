@@ -93,7 +93,18 @@ func (s *screen) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (s *screen) printf(format string, args ...any) { fmt.Fprintf(s, format, args...) }
+// printf writes lines. A terminal gets them folded between words; not those that begin with a space, which are to be copied.
+func (s *screen) printf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if s.terminal {
+		lines := strings.Split(text, "\n")
+		for i, l := range lines {
+			lines[i] = fold(l, s.look().width)
+		}
+		text = strings.Join(lines, "\n")
+	}
+	fmt.Fprint(s, text)
+}
 
 // sign picks a sign that the terminal can show.
 func (s *screen) sign(fine, plain string) string {

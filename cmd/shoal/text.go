@@ -143,6 +143,24 @@ func flow(k look, indent string, facts []span) (rows []line) {
 	return append(rows, row)
 }
 
+// fold breaks a line between words, where it is longer than so many cells. A line that begins with a space stays as it is.
+func fold(text string, cells int) string {
+	if cellsOf(text) <= cells || strings.HasPrefix(text, " ") {
+		return text
+	}
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.SplitAfter(text, " ") {
+		if w := cellsOf(strings.TrimRight(word, " ")); i > 0 && used+w > cells {
+			b.WriteByte('\n')
+			used = 0
+		}
+		b.WriteString(word)
+		used += cellsOf(word)
+	}
+	return b.String()
+}
+
 // column is one of a table. Columns of a higher rank are left out first where the terminal is narrow.
 type column struct {
 	title string

@@ -441,6 +441,20 @@ func TestWhoGivesAndWhoIsGiven(t *testing.T) {
 	}
 }
 
+func TestLinesAreFoldedBetweenWords(t *testing.T) {
+	for text, want := range map[string]string{
+		"one two three four":   "one two \nthree four",
+		"short":                "short",
+		" not this one, ever":  " not this one, ever",
+		"averyverylongword is": "averyverylongword \nis",
+		"日本語 日本語 日本語":          "日本語 \n日本語 \n日本語",
+	} {
+		if got := fold(text, 11); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestColour(t *testing.T) {
 	for _, c := range []struct {
 		terminal bool
