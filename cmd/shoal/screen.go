@@ -29,6 +29,7 @@ type screen struct {
 	width  int    // of the terminal when they were drawn
 	stop   chan struct{}
 	ended  chan struct{}
+	muted  bool // somebody else has the terminal to itself
 }
 
 // panel is a part of the screen that changes. Draw is called by one goroutine at a time, and must not write to the screen.
@@ -82,6 +83,9 @@ func (s *screen) look() look {
 func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.muted {
+		return len(b), nil
+	}
 	if len(s.drawn) == 0 {
 		return s.out.Write(b)
 	}
@@ -104,6 +108,17 @@ func (s *screen) printf(format string, args ...any) {
 		text = strings.Join(lines, "\n")
 	}
 	fmt.Fprint(s, text)
+}
+
+// mute lets nothing through until the returned function is called.
+func (s *screen) mute() (end func()) {
+	set := func(muted bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.muted = muted
+	}
+	set(true)
+	return func() { set(false) }
 }
 
 // sign picks a sign that the terminal can show.

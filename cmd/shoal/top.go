@@ -359,6 +359,7 @@ func fullScreen(ctx context.Context, e *env, in, out *os.File, state func() *top
 		return err
 	}
 	defer term.Restore(int(in.Fd()), old)
+	defer e.screen.mute()()
 	fmt.Fprint(out, "\x1b[?1049h\x1b[?25l")
 	defer fmt.Fprint(out, "\x1b[?25h\x1b[?1049l")
 	reader, err := cancelreader.NewReader(in)

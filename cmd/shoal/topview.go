@@ -336,7 +336,7 @@ func (u *topUI) fileLines(files []topFile, s *topState, k look, room int) []line
 	for _, f := range files[from:to] {
 		part := ""
 		if t, is := here[f.ID]; is {
-			part = fmt.Sprintf("%d%%", percentage(t.Done, t.Size))
+			part = t.has()
 		}
 		rows = append(rows, []span{
 			{k.name(f.shown(), 200), plain},
@@ -446,7 +446,7 @@ func (u *topUI) transferLines(all []topTransfer, k look, room int) []line {
 		rows = append(rows, []span{
 			{k.name(t.Name, 200), plain},
 			{t.State, stateShade(t.State)},
-			{fmt.Sprintf("%d%%", percentage(t.Done, t.Size)), bold},
+			{t.has(), bold},
 			{perSecond(k, float64(t.Down)), plain},
 			{perSecond(k, float64(t.Up)), plain},
 			{eta, plain},
@@ -463,6 +463,14 @@ func (u *topUI) transferLines(all []topTransfer, k look, room int) []line {
 		{title: "SOURCES", cells: 7, right: true, rank: 4},
 	}, rows, -1)
 	return append([]line{head}, body...)
+}
+
+// has says how much of it is here; nothing while its size is not known.
+func (t topTransfer) has() string {
+	if t.Size <= 0 && t.Done == 0 && t.State == string(daemon.Waiting) {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", percentage(t.Done, t.Size))
 }
 
 // moves says how much attention a transfer wants.
