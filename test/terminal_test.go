@@ -175,6 +175,7 @@ var masks = []struct {
 	{regexp.MustCompile(`swarm [a-z2-7]{8}\b`), "swarm SWARM"},
 	{regexp.MustCompile(`[█▓▒░·]{6,}|[#*+.-]{6,}`), "STRIP"},
 	{regexp.MustCompile(`  +`), "  "},
+	{regexp.MustCompile(`(?m)^  \S.*?  (PEER  |ADDR$)`), "  HOST  $1"}, // a long name is cut
 }
 
 func masked(screen string) string {
