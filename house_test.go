@@ -40,6 +40,7 @@ var arrows = map[string]string{
 	"bench/members":      "bench/internal/lab",
 	"bench/peer":         "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
+	"bench/tebi":         "bench/internal/lab internal/content internal/exchange internal/peer internal/store internal/wire",
 	"bench/internal/lab": "",
 	"deploy":             "",
 	"test":               "",
@@ -53,19 +54,19 @@ var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync"
 
 // onlyImporter names the one package that may import a library, for libraries that must not spread.
 var onlyImporter = map[string]string{
-	"github.com/spf13/cobra":             "cmd/shoal",
-	"github.com/spf13/pflag":             "cmd/shoal",
-	"github.com/vbauerster/mpb/v8":       "cmd/shoal",
-	"github.com/vbauerster/mpb/v8/decor": "cmd/shoal",
-	"github.com/lmittmann/tint":          "cmd/shoal",
-	"github.com/dustin/go-humanize":      "cmd/shoal",
-	"golang.org/x/term":                  "cmd/shoal",
-	"github.com/BurntSushi/toml":         "cmd/shoal",
-	"github.com/fsnotify/fsnotify":       "internal/daemon",
-	"github.com/fxamacker/cbor/v2":       "internal/wire",
-	"golang.org/x/net/dns/dnsmessage":    "internal/lan",
-	"golang.org/x/net/ipv4":              "internal/lan",
-	"golang.org/x/net/ipv6":              "internal/lan",
+	"github.com/spf13/cobra":          "cmd/shoal",
+	"github.com/spf13/pflag":          "cmd/shoal",
+	"github.com/mattn/go-runewidth":   "cmd/shoal",
+	"github.com/muesli/cancelreader":  "cmd/shoal",
+	"github.com/lmittmann/tint":       "cmd/shoal",
+	"github.com/dustin/go-humanize":   "cmd/shoal",
+	"golang.org/x/term":               "cmd/shoal",
+	"github.com/BurntSushi/toml":      "cmd/shoal",
+	"github.com/fsnotify/fsnotify":    "internal/daemon",
+	"github.com/fxamacker/cbor/v2":    "internal/wire",
+	"golang.org/x/net/dns/dnsmessage": "internal/lan",
+	"golang.org/x/net/ipv4":           "internal/lan",
+	"golang.org/x/net/ipv6":           "internal/lan",
 }
 
 // imports returns what the non-test files of each package import, by the package's folder.

@@ -277,6 +277,13 @@ func (p *process) report() {
 			p.t.Errorf("%s: %s", p.what, bug)
 		}
 	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, `{"v":`) && strings.HasSuffix(line, "\n") { // one that was killed may have written half a line
+			if err := fitsSchema(line); err != nil {
+				p.t.Errorf("%s\nprinted what is not in docs/output.schema.json: %s%v", p.what, line, err)
+			}
+		}
+	}
 	if p.t.Failed() {
 		p.t.Logf("%s\nstdout:\n%s\nstderr:\n%s", p.what, lastLines(out), lastLines(errs))
 	}

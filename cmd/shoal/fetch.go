@@ -10,11 +10,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"shoal/internal/bundle"
 	"shoal/internal/content"
+	"shoal/internal/exchange"
 	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
@@ -114,7 +116,9 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 			if o.stay && !e.quiet && !e.json {
 				e.screen.printf("Giving %s to others. Ctrl-C stops that.\n", quote(got.Name))
 			}
+			stop := watchGiving(e, f)
 			f.Give(ctx, o.stay)
+			stop()
 		}
 		return f.Close()
 	})
@@ -174,39 +178,89 @@ func swarmOf(ctx context.Context, e *env, what string, req *node.FetchRequest) (
 
 // watchFetch shows how a fetch goes until stop is called.
 func watchFetch(e *env, f *node.Fetch) (stop func()) {
-	w := &fetchWatcher{e: e, status: f.Status, done: make(chan struct{}), ended: make(chan struct{})}
-	go func() { defer close(w.ended); w.run() }()
-	return func() { close(w.done); <-w.ended }
+	w := &fetchWatcher{e: e, status: f.Status, parts: func(p exchange.Progress) strip { return partsOf(f.Pieces(), p) }}
+	return w.start()
 }
 
+// watchGiving shows on a terminal how a fetch that is complete is given to others until stop is called.
+func watchGiving(e *env, f *node.Fetch) (stop func()) {
+	if !e.screen.terminal || e.json || e.quiet {
+		return func() {}
+	}
+	return (&fetchWatcher{e: e, status: f.Status, started: true}).start()
+}
+
+// fetchWatcher tells the user how a fetch goes: by a panel, lines, or objects.
 type fetchWatcher struct {
-	e           *env
-	status      func() node.FetchStatus
-	done, ended chan struct{}
-	started     bool
-	told        time.Time
-	part        int64
+	e       *env
+	status  func() node.FetchStatus
+	parts   func(exchange.Progress) strip // what of it is here; nil: that is not known
+	sampler sampler
+	strip   strip
+	mapped  time.Time // when the strip was made
+	view    atomic.Pointer[getView]
+	started bool
+	told    time.Time
+	part    int64
 }
 
-func (w *fetchWatcher) run() {
-	if !w.e.json && !w.e.quiet {
-		defer w.e.screen.show(w.gauge)()
-	}
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-w.done:
+// start watches until stop is called.
+func (w *fetchWatcher) start() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		defer w.show()()
+		ticker := time.NewTicker(drawEvery)
+		defer ticker.Stop()
+		for {
 			w.tell(w.status())
-			return
-		case <-ticker.C:
-			w.tell(w.status())
+			select {
+			case <-done:
+				w.tell(w.status())
+				return
+			case <-ticker.C:
+			}
 		}
-	}
+	}()
+	return func() { close(done); <-ended }
 }
 
+// show draws the panel, if there is to be one, until stop is called.
+func (w *fetchWatcher) show() (stop func()) {
+	if w.e.json || w.e.quiet {
+		return func() {}
+	}
+	return w.e.screen.panel(func(k look) []line {
+		if v := w.view.Load(); v != nil {
+			return v.lines(k)
+		}
+		return nil
+	})
+}
+
+// look measures how it goes.
+func (w *fetchWatcher) look(st node.FetchStatus) *getView {
+	now := time.Now()
+	if w.parts != nil && w.e.screen.terminal && now.Sub(w.mapped) >= stripEvery {
+		w.strip, w.mapped = w.parts(st.Exchange), now
+	}
+	v := w.sampler.view(now, st, w.strip)
+	v.table = w.e.verbose
+	w.view.Store(&v)
+	return &v
+}
+
+// tell prints what is due.
 func (w *fetchWatcher) tell(st node.FetchStatus) {
-	if w.e.quiet || st.Already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
+	if w.e.quiet {
+		return
+	}
+	v := w.look(st)
+	if st.Phase == node.Complete && w.started && !w.e.json { // it was told, or will be
+		return
+	}
+	already := st.Already || st.Phase == node.Complete && st.Size > 0 && st.Resumed == st.Size // that is all there is to tell, and is told by another
+	if already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
 		return
 	}
 	p := st.Exchange
@@ -229,63 +283,22 @@ func (w *fetchWatcher) tell(st node.FetchStatus) {
 	case w.e.json && time.Since(w.told) >= jsonEvery:
 		w.told = time.Now()
 		printJSON(w.e.stdout, jsonProgress{
-			1, "progress", st.Name, string(st.Phase), p.Done + p.Arriving, st.Size, int64(p.Rate), eta(st).Seconds(), active(st), p.Received,
+			V: 1, T: "progress", Name: st.Name, Phase: string(st.Phase), Done: v.done, Total: st.Size, Rate: int64(v.rate), ETA: v.left.Seconds(),
+			Sources: v.full + v.part, Fetched: p.Received, Full: v.full, Up: int64(v.up), GivingTo: v.givingTo,
 		})
 	case !w.e.json && !w.e.screen.terminal && st.Size > 0:
-		if part := p.Done * 10 / st.Size; part > w.part && time.Since(w.told) >= lineEvery {
-			w.told, w.part = time.Now(), part
-			w.e.screen.printf("get %s %d%% %s/%s %s\n", quote(st.Name), p.Done*100/st.Size, size(p.Done), size(st.Size), facts(st))
-		}
+		w.tellLine(v)
 	}
 }
 
-func (w *fetchWatcher) gauge() gauge {
-	st := w.status()
-	switch st.Phase {
-	case node.Searching:
-		return gauge{Label: "Looking for " + quote(st.Name)}
-	case node.Meeting:
-		return gauge{Label: fmt.Sprintf("Asking for %s (%d neighbours)", quote(st.Name), len(st.Exchange.Neighbours))}
-	case node.Checking:
-		return gauge{Label: "Checking " + cut(quote(st.Name), 24), Done: min(st.Checked, st.Size), Total: max(st.Size, 1)}
+// tellLine prints, where there is no terminal, a line for each tenth, and one when half a minute has brought none.
+func (w *fetchWatcher) tellLine(v *getView) {
+	part, since := v.done*10/v.size, time.Since(w.told)
+	if (part <= w.part || since < lineApart) && since < lineEvery {
+		return
 	}
-	p := st.Exchange
-	done := min(p.Done+p.Arriving, st.Size)
-	return gauge{
-		Label: cut(st.Name, 24), Done: done, Total: max(st.Size, 1), Short: size(int64(p.Rate)) + "/s",
-		Facts: fmt.Sprintf("%s/%s  %s", size(done), size(st.Size), facts(st)),
-	}
-}
-
-func active(st node.FetchStatus) (n int) {
-	for _, s := range st.Exchange.Neighbours {
-		if s.Active > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-func eta(st node.FetchStatus) time.Duration {
-	if st.Exchange.Rate < 1 {
-		return 0
-	}
-	return time.Duration(float64(st.Size-st.Exchange.Done) / st.Exchange.Rate * float64(time.Second))
-}
-
-func facts(st node.FetchStatus) string {
-	p := st.Exchange
-	switch {
-	case p.Paused:
-		return "paused: the disk is full, waiting for space"
-	case active(st) == 0 && p.Rate < 1:
-		return fmt.Sprintf("waiting for sources (%d neighbours)", len(p.Neighbours))
-	}
-	text := "--:--"
-	if d := eta(st); d > 0 {
-		text = seconds(d)
-	}
-	return fmt.Sprintf("%s/s  eta %s  sources %d", size(int64(p.Rate)), text, active(st))
+	w.told, w.part = time.Now(), part
+	w.e.screen.printf("%s\n", v.logLine(time.Now()))
 }
 
 // printFetched prints a result: its path on standard output, the rest as talk.
@@ -312,8 +325,14 @@ func printFetched(e *env, r *node.Fetched, took time.Duration, streamed bool) {
 			e.screen.printf("%s %s  %s  already complete and verified, %s fetched\n", sign, name, size(r.Size), size(fetched))
 		} else {
 			rate := float64(r.Received) / max(took.Seconds(), 0.001)
-			e.screen.printf("%s %s  %s in %v (%s/s)  from %d sources%s  verified\n         id  %s\n", sign, name, size(r.Size),
-				took.Round(10*time.Millisecond), size(int64(rate)), r.Sources, optimal(r.Optimal), r.ID)
+			facts := []string{
+				fmt.Sprintf("%s %s", sign, name), fmt.Sprintf("%s in %v (%s/s)", size(r.Size), took.Round(10*time.Millisecond), size(int64(rate))),
+				fmt.Sprintf("from %d sources", r.Sources),
+			}
+			if text := strings.TrimSpace(optimal(r.Optimal)); text != "" {
+				facts = append(facts, text)
+			}
+			e.screen.printf("%s         id  %s\n", e.screen.said(append(facts, "verified")...), r.ID)
 		}
 	}
 	if !streamed {

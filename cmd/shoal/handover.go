@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"shoal/internal/api"
@@ -142,7 +141,7 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 		return err
 	}
 	already := d.State == daemon.Complete
-	w := &fetchWatcher{e: e, status: func() node.FetchStatus { return node.FetchStatus{Name: d.Name} }}
+	w := &fetchWatcher{e: e}
 	if !already {
 		if err := w.follow(ctx, c, &d); err != nil {
 			return handFailed(ctx, c, handNear(ctx, e, c, err, d.Row), d.Row)
@@ -172,16 +171,16 @@ func shown(path, output string) string {
 
 // follow shows how a download of the peer goes, until it is complete.
 func (w *fetchWatcher) follow(ctx context.Context, c *control, d *daemon.Detail) error {
-	var now atomicStatus
-	now.set(statusOfRow(d.Row))
-	w.status = now.get
-	if !w.e.json && !w.e.quiet {
-		defer w.e.screen.show(w.gauge)()
-	}
+	defer w.show()()
+	w.parts = func(exchange.Progress) strip { return stripOfColumns(d.Pieces) }
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		w.tell(now.get())
+		w.sampler.ids = make(map[string]string)
+		for _, n := range d.Neighbours {
+			w.sampler.ids[n.Addr] = n.Peer
+		}
+		w.tell(statusOf(*d))
 		switch {
 		case d.State == daemon.Complete:
 			return nil
@@ -202,17 +201,8 @@ func (w *fetchWatcher) follow(ctx context.Context, c *control, d *daemon.Detail)
 			return err
 		}
 		*d = next
-		now.set(statusOfRow(d.Row))
 	}
 }
-
-// atomicStatus is a status that the screen reads while it changes.
-type atomicStatus struct {
-	p atomic.Pointer[node.FetchStatus]
-}
-
-func (a *atomicStatus) set(st node.FetchStatus) { a.p.Store(&st) }
-func (a *atomicStatus) get() node.FetchStatus   { return *a.p.Load() }
 
 // handFailed takes off the list what came to nothing, so that a typing error leaves no traces.
 func handFailed(ctx context.Context, c *control, err error, row daemon.Row) error {
@@ -227,8 +217,8 @@ func handFailed(ctx context.Context, c *control, err error, row daemon.Row) erro
 	return stillGoingOn(err, row)
 }
 
-// statusOfRow is a download of the peer's as one of our own.
-func statusOfRow(r daemon.Row) node.FetchStatus {
+// statusOf is a download of the peer's as one of our own.
+func statusOf(r daemon.Detail) node.FetchStatus {
 	st := node.FetchStatus{Name: r.Name, Size: r.Size, Resumed: r.Resumed, Checked: r.Checked}
 	switch {
 	case r.State == daemon.Hashing:
@@ -245,12 +235,10 @@ func statusOfRow(r daemon.Row) node.FetchStatus {
 	st.Exchange = exchange.Progress{
 		Done: r.Done, Arriving: r.Arriving, Received: r.Received, Wasted: r.Wasted, Sent: r.Sent, Rate: float64(r.Down), Paused: r.DiskFull,
 	}
-	for i := range r.Peers {
-		n := exchange.Neighbour{}
-		if i < r.Sources {
-			n.Active = 1
-		}
-		st.Exchange.Neighbours = append(st.Exchange.Neighbours, n)
+	for _, n := range r.Neighbours {
+		st.Exchange.Neighbours = append(st.Exchange.Neighbours, exchange.Neighbour{
+			Name: n.Addr, Pieces: uint32(n.Pieces), Received: n.Received, Sent: n.Sent, Active: n.Active,
+		})
 	}
 	return st
 }

@@ -51,9 +51,10 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":    await,
-			"keep":     keep,
+			"keep":     scriptKeep,
 			"next":     scriptNext,
 			"until":    until,
+			"fits":     fits,
 			"mkrandom": mkrandom,
 			"waitport": waitPort,
 		},

@@ -49,7 +49,7 @@ func scriptNext(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // keep puts what the last command printed into a variable: keep NAME.
-func keep(ts *testscript.TestScript, neg bool, args []string) {
+func scriptKeep(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: keep NAME")
 	}

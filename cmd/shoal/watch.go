@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"sync/atomic"
 	"time"
 
+	"shoal/internal/content"
+	"shoal/internal/exchange"
 	"shoal/internal/node"
 	"shoal/internal/transfer"
 )
@@ -30,6 +31,10 @@ type (
 		ETA     float64 `json:"eta,omitempty"`
 		Sources int     `json:"sources"`
 		Fetched int64   `json:"fetched"`
+
+		Full     int   `json:"full"`      // of the sources: those that have all of it
+		Up       int64 `json:"up"`        // rate of giving
+		GivingTo int   `json:"giving_to"` // peers
 	}
 	jsonNote struct {
 		V    int    `json:"v"`
@@ -54,54 +59,52 @@ type (
 const (
 	// jsonEvery is how often progress is told with --json.
 	jsonEvery = time.Second
-	// Without a terminal a line comes for each tenth of the file, but not more often than this.
+	// Without a terminal a line comes for each tenth of the file, not more often than lineApart, and one each lineEvery.
+	lineApart = time.Second
 	lineEvery = 30 * time.Second
-	// etaAfter is how long a rate must have been measured before it says when the end comes.
-	etaAfter = 3 * time.Second
+	// stripEvery is how often it is looked which pieces are here.
+	stripEvery = 250 * time.Millisecond
 )
 
-// watcher tells the user how a download goes: a bar, lines, or objects.
+// watcher tells the user how a download with the classic protocol goes: by a panel, lines, or objects.
 type watcher struct {
-	e        *env
-	d        *node.Download
-	name     string
-	began    atomic.Int64 // when fetching began, in Unix nanoseconds: the bar reads it too
-	started  bool         // the start was told
-	told     time.Time    // when a line or object was printed last
-	toldPart int64        // tenths of the file at that time
-	bad      map[string]transfer.State
+	fetchWatcher
+	d    *node.Download
+	name string
+	bad  map[string]transfer.State
 }
 
 func newWatcher(e *env, d *node.Download, name string) *watcher {
-	return &watcher{e: e, d: d, name: name, bad: make(map[string]transfer.State)}
+	return &watcher{fetchWatcher: fetchWatcher{e: e}, d: d, name: name, bad: make(map[string]transfer.State)}
 }
 
 // run watches until stop is closed.
 func (w *watcher) run(stop <-chan struct{}) {
-	if !w.e.json && !w.e.quiet {
-		defer w.e.screen.show(w.gauge)()
-	}
-	ticker := time.NewTicker(50 * time.Millisecond)
+	defer w.show()()
+	ticker := time.NewTicker(drawEvery)
 	defer ticker.Stop()
 	for {
+		w.tell(w.d.Status())
 		select {
 		case <-stop:
 			w.tell(w.d.Status())
 			return
 		case <-ticker.C:
-			w.tell(w.d.Status())
 		}
 	}
 }
 
 // tell prints what is due.
 func (w *watcher) tell(st node.Status) {
-	if st.Size == 0 || w.e.quiet {
+	if w.e.quiet {
+		return
+	}
+	v := w.look(w.common(st))
+	if st.Size == 0 {
 		return
 	}
 	if !w.started {
 		w.started, w.told = true, time.Now()
-		w.began.Store(w.told.UnixNano())
 		w.tellStart(st)
 	}
 	for _, s := range st.Transfer.Sources {
@@ -114,17 +117,30 @@ func (w *watcher) tell(st node.Status) {
 	case w.e.json && time.Since(w.told) >= jsonEvery:
 		w.told = time.Now()
 		printJSON(w.e.stdout, jsonProgress{
-			1, "progress", w.name, string(st.Phase), st.Transfer.Done, st.Size, int64(st.Transfer.Rate),
-			w.eta(st).Seconds(), st.Transfer.Active, st.Transfer.Fetched,
+			V: 1, T: "progress", Name: w.name, Phase: string(st.Phase), Done: st.Transfer.Done, Total: st.Size, Rate: int64(v.rate), ETA: v.left.Seconds(),
+			Sources: st.Transfer.Active, Fetched: st.Transfer.Fetched, Full: st.Transfer.Active,
 		})
 	case !w.e.json && !w.e.screen.terminal:
-		part := st.Transfer.Done * 10 / st.Size
-		if part > w.toldPart && time.Since(w.told) >= lineEvery {
-			w.told, w.toldPart = time.Now(), part
-			w.e.screen.printf("get %s %d%% %s/%s %s\n", quote(w.name), st.Transfer.Done*100/st.Size,
-				size(st.Transfer.Done), size(st.Size), w.facts(st))
-		}
+		w.tellLine(v)
 	}
+}
+
+// common is what is shown of any download; classic holders have all of a file.
+func (w *watcher) common(st node.Status) node.FetchStatus {
+	out := node.FetchStatus{Phase: st.Phase, Name: w.name, Size: st.Size, Resumed: st.Resumed, Checked: st.Checked}
+	if out.Phase == node.Complete { // the end is told by another
+		out.Phase = node.Fetching
+	}
+	out.Exchange = exchange.Progress{Done: st.Transfer.Done, Received: st.Transfer.Fetched}
+	g, _ := content.GeometryOf(st.Size)
+	for _, s := range st.Transfer.Sources {
+		n := exchange.Neighbour{Name: s.Name, Received: s.Bytes, Pieces: g.Pieces}
+		if s.State == transfer.Delivering {
+			n.Active = 1
+		}
+		out.Exchange.Neighbours = append(out.Exchange.Neighbours, n)
+	}
+	return out
 }
 
 func (w *watcher) tellStart(st node.Status) {
@@ -137,45 +153,6 @@ func (w *watcher) tellStart(st node.Status) {
 	default:
 		w.e.screen.printf("Getting  %s  %s  (classic: unencrypted, unverified)\n", quote(w.name), size(st.Size))
 	}
-}
-
-// gauge is the download as a line.
-func (w *watcher) gauge() gauge {
-	st := w.d.Status()
-	switch st.Phase {
-	case node.Searching:
-		return gauge{Label: "Asking the swarm for " + quote(w.name)}
-	case node.Merging:
-		return gauge{Label: "Merging the chunks of " + quote(w.name)}
-	case node.Checking:
-		return gauge{Label: "Checking " + quote(w.name), Done: min(st.Checked, st.Size), Total: st.Size}
-	}
-	short := fmt.Sprintf("%s/s", size(int64(st.Transfer.Rate)))
-	return gauge{
-		Label: cut(w.name, 24), Done: st.Transfer.Done, Total: st.Size, Short: short,
-		Facts: fmt.Sprintf("%s/%s  %s", size(st.Transfer.Done), size(st.Size), w.facts(st)),
-	}
-}
-
-// facts says how fast it goes, when it ends, and who gives.
-func (w *watcher) facts(st node.Status) string {
-	if st.Transfer.Active == 0 {
-		return "waiting for sources"
-	}
-	eta := "--:--"
-	if d := w.eta(st); d > 0 {
-		eta = seconds(d)
-	}
-	return fmt.Sprintf("%s/s  eta %s  sources %d", size(int64(st.Transfer.Rate)), eta, st.Transfer.Active)
-}
-
-// eta returns how long the rest will take, 0 if it is too soon to say.
-func (w *watcher) eta(st node.Status) time.Duration {
-	began := w.began.Load()
-	if began == 0 || time.Since(time.Unix(0, began)) < etaAfter || st.Transfer.Rate < 1 {
-		return 0
-	}
-	return time.Duration(float64(st.Size-st.Transfer.Done) / st.Transfer.Rate * float64(time.Second))
 }
 
 // printDone prints a result: its path on standard output, the rest as talk.

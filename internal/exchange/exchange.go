@@ -169,6 +169,7 @@ type Progress struct {
 	Copies        int
 	CopiesOptimal float64
 	Neighbours    []Neighbour
+	Under         []uint32 // pieces under way, in no order
 }
 
 // Neighbour is one who exchanges a content with us.
@@ -179,6 +180,7 @@ type Neighbour struct {
 	Received int64  // useful and useless bytes from it
 	Sent     int64
 	Active   int // requests to it under way
+	RTT      time.Duration
 }
 
 // Progress returns the exchange of this content as it was a moment ago.

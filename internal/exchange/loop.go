@@ -548,7 +548,10 @@ func (c *exchanged) publish() {
 	} else if c.all() {
 		p.Done = c.Manifest.Geo.Size
 	}
-	for _, fs := range c.places {
+	for piece, fs := range c.places {
+		if len(fs) > 0 {
+			p.Under = append(p.Under, piece)
+		}
 		for i, f := range fs {
 			if i == 0 { // a second copy brings nothing that the first does not
 				p.Arriving += f.counted
@@ -556,7 +559,9 @@ func (c *exchanged) publish() {
 		}
 	}
 	for _, ch := range c.channels {
-		n := Neighbour{Name: ch.conn.s.Addr(), Peer: ch.conn.s.Peer(), Received: ch.received, Sent: ch.sent, Active: ch.active}
+		n := Neighbour{
+			Name: ch.conn.s.Addr(), Peer: ch.conn.s.Peer(), Received: ch.received, Sent: ch.sent, Active: ch.active, RTT: ch.conn.s.RTT(),
+		}
 		switch {
 		case ch.all && c.Manifest != nil:
 			n.Pieces = c.Manifest.Geo.Pieces
