@@ -54,6 +54,7 @@ var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync"
 // onlyImporter names the one package that may import a library, for libraries that must not spread.
 var onlyImporter = map[string]string{
 	"github.com/spf13/cobra":             "cmd/shoal",
+	"github.com/spf13/cobra/doc":         "cmd/shoal",
 	"github.com/spf13/pflag":             "cmd/shoal",
 	"github.com/vbauerster/mpb/v8":       "cmd/shoal",
 	"github.com/vbauerster/mpb/v8/decor": "cmd/shoal",
