@@ -29,6 +29,7 @@ var exitMeanings = []struct {
 	{exitExists, "another file is there"},
 	{exitIncompatible, "a newer version has written this, or is needed"},
 	{130, "stopped by Ctrl-C"},
+	{141, "nobody reads standard output any more"},
 	{143, "stopped by SIGTERM"},
 }
 

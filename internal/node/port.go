@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -119,7 +120,9 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release fu
 	err := tc.HandshakeContext(shaking)
 	cancel()
 	if err != nil {
-		p.book.Note(RefusedHandshake, conn.RemoteAddr().String(), err)
+		if !errors.Is(err, io.EOF) { // who hangs up was not refused: of two ways to a server, a member drops the slower one
+			p.book.Note(RefusedHandshake, conn.RemoteAddr().String(), err)
+		}
 		conn.Close()
 		return
 	}
