@@ -42,6 +42,7 @@ var arrows = map[string]string{
 	"bench/verified":     "bench/internal/lab",
 	"bench/internal/lab": "",
 	"deploy":             "",
+	"scripts/session":    "",
 	"test":               "",
 }
 
