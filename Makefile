@@ -1,14 +1,21 @@
 # A table of contents: each target is a line that a person could type.
-.PHONY: demo build test test-long lint fuzz bench sim install
+.PHONY: demo build test test-long lint fuzz bench sim install package docs
 
 demo: ## see a whole swarm work on this machine
 	@CGO_ENABLED=0 go run ./cmd/shoal demo
 
 build: ## one static binary: bin/shoal
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/shoal ./cmd/shoal
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$$(scripts/version)" -o bin/shoal ./cmd/shoal
 
 install: build ## for all users of this machine
 	install -m 0755 bin/shoal /usr/local/bin/shoal
+
+package: ## deb, rpm and archives for all systems, into dist/
+	@scripts/package
+
+docs: ## what the program itself says: docs/CLI.md and the recorded session, docs/session.svg
+	CGO_ENABLED=0 go run ./cmd/shoal man --markdown >docs/CLI.md
+	@scripts/record
 
 test: ## everything that can be checked here; says what it leaves out
 	@scripts/test

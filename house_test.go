@@ -43,6 +43,7 @@ var arrows = map[string]string{
 	"bench/tebi":         "bench/internal/lab internal/content internal/exchange internal/peer internal/store internal/wire",
 	"bench/internal/lab": "",
 	"deploy":             "",
+	"scripts/session":    "",
 	"test":               "",
 }
 
@@ -55,6 +56,7 @@ var impure = []string{"os", "net", "io/fs", "log", "log/slog", "context", "sync"
 // onlyImporter names the one package that may import a library, for libraries that must not spread.
 var onlyImporter = map[string]string{
 	"github.com/spf13/cobra":          "cmd/shoal",
+	"github.com/spf13/cobra/doc":      "cmd/shoal",
 	"github.com/spf13/pflag":          "cmd/shoal",
 	"github.com/mattn/go-runewidth":   "cmd/shoal",
 	"github.com/muesli/cancelreader":  "cmd/shoal",

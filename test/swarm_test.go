@@ -62,15 +62,6 @@ func (h host) get(args ...string) *process {
 	return h.shoal(append([]string{"get", "-o", h.dir, "--once", "--listen", "127.0.0.1:0"}, args...)...)
 }
 
-// typed runs a line as the README has it, in the machine's folder.
-func (h host) typed(line string) *process {
-	h.t.Helper()
-	return command{
-		path: "sh", args: []string{"-c", "cd '" + h.dir + "' && exec " + line}, within: h.within,
-		env: []string{"SHOAL_STATE=" + h.state, "SHOAL_JSON=true", "PATH=" + filepath.Dir(program()) + ":" + os.Getenv("PATH")},
-	}.start(h.t)
-}
-
 // network makes machines on one switch, with the addresses 10.0.0.1 and so on.
 func network(t *testing.T, n int) (out []machine) {
 	t.Helper()
@@ -89,74 +80,24 @@ func network(t *testing.T, n int) (out []machine) {
 	return out
 }
 
-// readme returns the lines of the walk-through in the README: what is typed on machine A, B and C.
-func readme(t *testing.T) (lines [][2]string) {
-	t.Helper()
-	b, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		on, what, ok := strings.Cut(strings.TrimSpace(line), "$ ")
-		if ok && len(on) == 1 && strings.Contains("ABC", on) {
-			lines = append(lines, [2]string{on, strings.TrimSpace(what)})
-		}
-	}
-	return lines
-}
-
-// The walk-through of the README, as it is typed, on three machines of their own: A shares, B and C paste the line that it prints; a second
-// file needs no link; A is gone in the middle of it, and C gets the rest from B.
-func TestTheReadmesWalkThrough(t *testing.T) {
+// The source and the server go in the middle of a download: who stays gives the rest.
+func TestWhoStaysGivesTheRestWhenTheSourceGoes(t *testing.T) {
 	t.Parallel()
 	requireSpaces(t, syscall.CLONE_NEWNET, "ip", "nsenter", "sh", "tc")
 	machines := network(t, 3)
-	hosts := make(map[string]host)
-	for i, name := range []string{"A", "B", "C"} {
-		hosts[name] = newHost(t, machines[i].within())
+	a, b, c := newHost(t, machines[0].within()), newHost(t, machines[1].within()), newHost(t, machines[2].within())
+	path, _ := a.file("f.img", 24<<20)
+	source := a.shoal("share", path)
+	link := source.await("link", is("link")).Link
+	b.shoal("get", link, "-o", b.dir, "--stay").await("done", is("done"))
+	for _, m := range machines[:2] { // slowly, so that A can be gone in the middle of it
+		m.run("tc", strings.Fields("qdisc add dev eth0 root tbf rate 40mbit burst 64kb latency 200ms")...)
 	}
-	hosts["A"].file("big.img", 40<<20)
-	hosts["A"].file("second.img", 24<<20)
-	lines := readme(t)
-	want := []string{"A shoal share big.img", "B shoal get 'shoal://...'", "C shoal get 'shoal://...'", "A shoal share second.img", "B shoal get second.img --stay", "C shoal get second.img"}
-	if len(lines) != len(want) {
-		t.Fatalf("the README's walk-through has the lines %q", lines)
-	}
-	link, running := "", make(map[string]*process)
-	for i, line := range lines {
-		on, what := line[0], line[1]
-		if got := on + " " + what; got != want[i] {
-			t.Fatalf("line %d of the README's walk-through is %q, want %q", i, got, want[i])
-		}
-		what = strings.ReplaceAll(what, "shoal://...", link)
-		if i == 5 { // slowly, so that A can be gone in the middle of it
-			for _, m := range machines[:2] {
-				m.run("tc", strings.Fields("qdisc add dev eth0 root tbf rate 40mbit burst 64kb latency 200ms")...)
-			}
-		}
-		p := hosts[on].typed(what)
-		switch {
-		case i == 0:
-			link = p.await("link", is("link")).Link
-			running["A"] = p
-		case i == 3:
-			p.await("sharing", is("sharing"))
-			running["A2"] = p
-		case i == 4:
-			p.await("done", is("done"))
-		case i == 5:
-			p.await("some of it", func(e event) bool { return e.T == "progress" && e.Done > e.Total/10 })
-			running["A"].kill()
-			running["A2"].kill()
-			p.succeeds()
-		default:
-			p.succeeds()
-		}
-	}
-	for _, name := range []string{"big.img", "second.img"} {
-		sameContent(t, hosts["B"].path(name), hosts["A"].path(name))
-		sameContent(t, hosts["C"].path(name), hosts["A"].path(name))
-	}
+	get := c.shoal("get", link, "-o", c.dir)
+	get.await("some of it", func(e event) bool { return e.T == "progress" && e.Done > e.Total/10 })
+	source.kill()
+	get.succeeds()
+	sameContent(t, c.path("f.img"), path)
 }
 
 // change makes an older version of some bytes: every hundredth piece differs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ func listFiles(ctx context.Context, e *env, m *node.Member) error {
 
 // printFiles prints what a swarm has.
 func printFiles(e *env, entries []wire.Entry) {
+	slices.SortStableFunc(entries, func(a, b wire.Entry) int { return strings.Compare(a.Name, b.Name) })
 	for _, f := range entries {
 		if e.json {
 			printJSON(e.stdout, struct {

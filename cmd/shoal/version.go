@@ -8,8 +8,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker in releases.
-var version = "development"
+// The linker sets both in packages. Other builds know their commit from the source's repository.
+var (
+	version  = "development"
+	revision = ""
+)
 
 func newVersion(e *env) *cobra.Command {
 	return &cobra.Command{
@@ -18,7 +21,6 @@ func newVersion(e *env) *cobra.Command {
 		Example: `  shoal version --json`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			revision := commit()
 			if e.json {
 				printJSON(e.stdout, struct {
 					V         int      `json:"v"`
@@ -27,10 +29,10 @@ func newVersion(e *env) *cobra.Command {
 					Revision  string   `json:"revision"`
 					Go        string   `json:"go"`
 					Protocols []string `json:"protocols"`
-				}{1, "version", version, revision, runtime.Version(), []string{"shoal/2", "classic"}})
+				}{1, "version", version, commit(), runtime.Version(), []string{"shoal/2", "classic"}})
 				return nil
 			}
-			fmt.Fprintf(e.stdout, "shoal %s (%s, %s, protocols: shoal/2, classic)\n", version, revision, runtime.Version())
+			fmt.Fprintf(e.stdout, "shoal %s (%s, %s, protocols: shoal/2, classic)\n", version, commit(), runtime.Version())
 			return nil
 		},
 	}
@@ -38,6 +40,9 @@ func newVersion(e *env) *cobra.Command {
 
 // commit returns of which state of the source this program is.
 func commit() string {
+	if revision != "" {
+		return revision
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {

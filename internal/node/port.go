@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -98,8 +99,7 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
 	first, sniffed, err := peer.Sniff(conn, sniffTimeout)
 	switch {
 	case err != nil:
-		p.book.Note(RefusedSilent, conn.RemoteAddr().String(), err)
-		conn.Close()
+		p.refuse(RefusedSilent, conn, err)
 	case first <= 3 && p.classic != nil:
 		stop()
 		p.classic(ctx, sniffed)
@@ -111,6 +111,14 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
 	}
 }
 
+// refuse closes a connection that has come to nothing. Who has hung up was not refused: of two ways to a server, a member drops the slower one.
+func (p *port) refuse(reason string, conn net.Conn, err error) {
+	if !errors.Is(err, io.EOF) {
+		p.book.Note(reason, conn.RemoteAddr().String(), err)
+	}
+	conn.Close()
+}
+
 // secure serves a connection in TLS. Release is called when the protocol ends the connection itself: frames say bye first.
 func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release func() bool) {
 	under := peer.Coalesce(conn)
@@ -119,8 +127,7 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release fu
 	err := tc.HandshakeContext(shaking)
 	cancel()
 	if err != nil {
-		p.book.Note(RefusedHandshake, conn.RemoteAddr().String(), err)
-		conn.Close()
+		p.refuse(RefusedHandshake, conn, err)
 		return
 	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
