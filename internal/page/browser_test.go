@@ -12,6 +12,7 @@ import (
 
 	"shoal/internal/daemon"
 	"shoal/internal/identity"
+	"shoal/internal/swarm"
 
 	"github.com/chromedp/chromedp/kb"
 )
@@ -307,4 +308,27 @@ func (b *tab) forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wrong, b.foreign = nil, nil
+}
+
+// What a swarm has under its names is text on its server's page, too.
+func TestHostileNamesInTheSwarmAreText(t *testing.T) {
+	o := lookingSwarm(25, 1)
+	names := hostile()
+	for i := range o.There {
+		o.There[i].Name, o.There[i].Addrs = names[i], []string{names[i+25]}
+	}
+	o.Contained[0].Names = names[50:80]
+	for i := range o.News {
+		o.News[i].Name, o.News[i].Content = names[i+80], names[i+110]
+	}
+	p := swarmPage(t, func() swarm.Overview { return o })
+	b := newTab(t, p.addr)
+	b.visit(p.login())
+	b.until(`document.querySelectorAll(".members tbody tr").length === 25`)
+	b.sees(names[0])
+	b.sees(names[60])
+	b.sees(names[85])
+	if n := eval[int](b, elements); n != 6 { // what server.html itself has
+		t.Errorf("there are %d elements that can load or run something", n)
+	}
 }

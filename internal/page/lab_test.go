@@ -233,7 +233,7 @@ type peer struct {
 	root   string // that the page may use
 	addr   string
 	engine *daemon.Engine
-	api    *api.Server
+	local  http.Handler // its owner's door
 	stop   func()
 }
 
@@ -311,10 +311,11 @@ func (p *peer) start(l daemon.Limits) {
 
 // serve serves the page of an engine, which runs.
 func (p *peer) serve(ln net.Listener, e api.Engine, run func(context.Context) error) {
-	p.api = api.New(api.Config{
+	s := api.New(api.Config{
 		Engine: e, Explain: explain, Token: strings.Repeat("ab", 32), Roots: func() []string { return []string{p.root} }, Page: page.Peer(),
 		URL: "http://" + p.addr, Version: "1.0.0",
 	})
+	p.local = s.Local()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -323,12 +324,22 @@ func (p *peer) serve(ln net.Listener, e api.Engine, run func(context.Context) er
 		}
 	})
 	running.Go(func() {
-		if err := p.api.Serve(ctx, ln, p.api.Web(api.Hosts(ln)...)); err != nil {
+		if err := s.Serve(ctx, ln, s.Web(api.Hosts(ln)...)); err != nil {
 			p.t.Error(err)
 		}
 	})
 	once := sync.Once{}
 	p.stop = func() { once.Do(func() { cancel(); running.Wait() }) }
+	p.t.Cleanup(p.stop)
+}
+
+// serveHandler serves what a browser asks.
+func (p *peer) serveHandler(ln net.Listener, local, web http.Handler) {
+	server := &http.Server{Handler: web, ReadHeaderTimeout: time.Minute}
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Serve(ln) })
+	p.local = local
+	p.stop = func() { server.Close(); running.Wait() }
 	p.t.Cleanup(p.stop)
 }
 
@@ -341,7 +352,7 @@ func (p *peer) login() string {
 		p.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	p.api.Local().ServeHTTP(w, r)
+	p.local.ServeHTTP(w, r)
 	_, link, ok := strings.Cut(w.body.String(), `"url":"`)
 	if link, _, _ = strings.Cut(link, `"`); !ok {
 		p.t.Fatal(w.body.String())

@@ -2,7 +2,7 @@
 // is no build step, and nothing comes from elsewhere. The pages use the API alone (internal/api); what they show of others they set
 // as text, never as markup, and the policy that the API sends with them forbids all else.
 //
-// index.html with app.js is the peer's page, server.html with server.js the server's. UX is described in docs/ARCHITECTURE.md.
+// index.html with app.js is the peer's page, server.html with server.js the server's. docs/ARCHITECTURE.md says what is where.
 package page
 
 import (

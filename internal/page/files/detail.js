@@ -103,7 +103,7 @@ export class Detail {
     text(this.graphText, "Now ↓ " + rate(now(d.speed.down)) + ", ↑ " + rate(now(d.speed.up)) + "; at most ↓ " + rate(Math.max(0, ...d.speed.down)) + ", ↑ " +
       rate(Math.max(0, ...d.speed.up)) + " in five minutes.");
     this.neighbours(d);
-    this.log.replaceChildren(...d.log.slice(-100).reverse().map((l) => h("li", {}, h("time", { datetime: l.time }, clock(l.time)), " ", plain(l.text))));
+    this.log.replaceChildren(...d.log.length === 0 ? [h("li", {}, "Nothing yet.")] : d.log.slice(-100).reverse().map((l) => h("li", {}, h("time", { datetime: l.time }, clock(l.time)), " ", plain(l.text))));
     this.places(d);
   }
 

@@ -19,12 +19,14 @@ const scroll = (label, ...inside) => h("div", { class: "scroll", tabindex: "0", 
 
 const contents = table("Contents", ["Name", "Size", "Copies", "Holders", "Since"]);
 const members = table("Members", ["Machine", "Peer", "Address", "Has"]);
+members.el.classList.add("members");
+contents.el.classList.add("contents");
 const news = h("ol", { class: "log" });
 const picture = new Picture();
 const sums = { contents: h("p", { class: "summary" }), members: h("p", { class: "summary" }), news: h("p", { class: "summary" }) };
 const work = h("div", { hidden: true },
   h("div", { class: "tiles" }, tile("members", "members"), tile("contents", "contents"), tile("copies", "whole copies"), tile("fetching", "being fetched"),
-    tile("joins", "joined in the last minute"), tile("leaves", "left in the last minute"), tile("done", "completed in the last minute")),
+    tile("joins", "joined, last minute"), tile("leaves", "left, last minute"), tile("done", "completed, last minute")),
   h("div", { class: "swarm" },
     h("section", { class: "card" }, h("h2", {}, "The swarm"), picture.el),
     h("section", { class: "card" }, h("h2", {}, "Contents"), sums.contents, scroll("Contents", contents.el)),
@@ -66,7 +68,7 @@ function show(v) {
   text(sums.news, "Since this server began: " + count(v.joined) + " came, " + count(v.left) + " went, " + many(v.completed, "download") + " completed.");
   contents.el.hidden = v.contents === 0;
   fill(contents.body, v.contained.slice(0, rows).map((c) => [plain(c.names.join(", ") || c.id.slice(0, 16)), size(c.size), count(c.seeds), count(c.holders), duration(c.age)]));
-  fill(members.body, v.there.slice(0, rows).map((m) => [plain(m.name || "–") + (m.role === "server" ? " (server)" : ""), m.peer, plain(m.addrs[0] || "cannot be dialled"), many(m.holds, "content")]));
+  fill(members.body, v.there.toSorted((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0).slice(0, rows).map((m) => [plain(m.name || "–") + (m.role === "server" ? " (server)" : ""), m.peer, plain(m.addrs[0] || "cannot be dialled"), many(m.holds, "content")]));
   const lines = v.news.slice(-100).reverse();
   const told = JSON.stringify(lines);
   if (news.dataset.told !== told) {

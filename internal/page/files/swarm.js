@@ -71,32 +71,43 @@ export class Picture {
     }
     c.setLineDash([]);
     c.globalAlpha = 1;
+    const kinds = { fetches: [], has: [], nothing: [] }; // each is drawn as one path: thousands of paths take too long
     let moving = false;
     v.there.forEach((m, i) => {
-      const age = now - (this.born.get(m.peer) ?? -fresh), [mx, my] = member[i];
-      if (age < fresh && !this.still.matches) {
-        moving = true;
-        c.strokeStyle = good;
-        c.globalAlpha = 1 - age / fresh;
-        c.beginPath();
-        c.arc(mx, my, dot + 12 * age / fresh, 0, 7);
-        c.stroke();
-        c.globalAlpha = 1;
-      }
+      kinds[m.holds > m.whole ? "fetches" : m.holds ? "has" : "nothing"].push(member[i]);
+      const age = now - (this.born.get(m.peer) ?? -fresh);
+      if (age >= fresh || this.still.matches) return;
+      moving = true;
+      c.strokeStyle = good;
+      c.globalAlpha = 1 - age / fresh;
       c.beginPath();
-      c.arc(mx, my, dot, 0, 7);
-      if (m.holds > m.whole) {
-        c.strokeStyle = part;
-        c.lineWidth = 1.6;
-        c.stroke();
-      } else {
-        c.fillStyle = m.holds ? good : grid;
-        c.fill();
-      }
+      c.arc(member[i][0], member[i][1], dot + 12 * age / fresh, 0, 7);
+      c.stroke();
+      c.globalAlpha = 1;
     });
+    const path = (places) => {
+      c.beginPath();
+      for (const [mx, my] of places) {
+        if (dot < 2) c.rect(mx - dot, my - dot, 2 * dot, 2 * dot);
+        else {
+          c.moveTo(mx + dot, my);
+          c.arc(mx, my, dot, 0, 7);
+        }
+      }
+    };
+    c.lineWidth = dot < 2 ? 1 : 1.6;
+    c.strokeStyle = part;
+    path(kinds.fetches);
+    c.stroke();
+    c.fillStyle = good;
+    path(kinds.has);
+    c.fill();
+    c.fillStyle = grid;
+    path(kinds.nothing);
+    c.fill();
     c.fillStyle = mid;
     v.contained.slice(0, maxContents).forEach((k, i) => {
-      const side = 6 + 3 * Math.log2(1 + k.holders);
+      const side = (6 + 3 * Math.log2(1 + k.holders)) * Math.min(1, radius / 180);
       c.fillRect(content[i][0] - side / 2, content[i][1] - side / 2, side, side);
     });
     if (moving && !this.next) {
