@@ -32,6 +32,9 @@ var update = flag.Bool("update", false, "keep what the pages look like now as wh
 // shrink is by how much a picture is smaller than the page that it is compared with.
 const shrink = 2
 
+// inDocs are the pictures that the README shows.
+var inDocs = map[string]string{"detail-1440-light": "page.png", "swarm-1440-dark": "swarm.png"}
+
 // themed makes a tab look like a screen: its width, its theme, its time zone.
 func (b *tab) themed(width int64, theme string) {
 	b.t.Helper()
@@ -94,6 +97,9 @@ func (b *tab) looks(name string) {
 	path := filepath.Join("testdata", "look", name+".png")
 	if *update {
 		writePNG(b.t, path, got)
+		if shown := inDocs[name]; shown != "" {
+			writePNG(b.t, filepath.Join("..", "..", "docs", shown), got)
+		}
 		return
 	}
 	f, err := os.Open(path)
@@ -189,6 +195,7 @@ func TestLook(t *testing.T) {
 		b.themed(screen.width, screen.theme)
 		b.run(`location.hash = "#/"`)
 		b.until(`document.querySelector(".detail").hidden`)
+		b.run(`document.activeElement.blur()`)
 		b.looks("list-" + name)
 		b.accessible("list, " + name)
 		b.run(`location.hash = "#/t/a"`)
