@@ -243,9 +243,12 @@ func newWeb(e *env) *cobra.Command {
 		Long: `Print a link that lets a browser into the page of the peer that runs on this machine, or of the swarm server: once, within ten
 minutes. A program sends the token instead, which is in the file web-token of the state folder.`,
 		Example:   "  shoal web\n  shoal web server",
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: []string{"server"},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] != "server" {
+				return &usageError{quote(args[0]) + " is not  server  , whose page the other one is"}
+			}
 			c, err := e.pageOf(cmd.Context(), len(args) > 0)
 			if err != nil {
 				return err

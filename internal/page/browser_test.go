@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,6 +71,12 @@ func TestShareAndGet(t *testing.T) {
 	}
 	if title := eval[string](two, "document.title"); title != "shoal" {
 		t.Errorf("the title is %q when nothing runs", title)
+	}
+	two.click("Remove data.img")
+	two.click("Remove, and delete the data")
+	two.sees("Choose what to get")
+	if _, err := os.Stat(filepath.Join(taker.root, "data.img")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the data are there after they were to be deleted: %v", err)
 	}
 }
 
@@ -186,6 +193,39 @@ func TestKeys(t *testing.T) {
 	b.until(`document.querySelector("dialog[open] h2").textContent === "Keys"`)
 	b.key(kb.Escape)
 	b.until(`!document.querySelector("dialog")`)
+}
+
+// A browser has six connections to a host: one tab listens, and tells the others; when it is closed, another does.
+func TestTabsShareOneStream(t *testing.T) {
+	p := newPeer(t)
+	p.start(daemon.Limits{})
+	follower := newTab(t, p.addr)
+	follower.visit(p.login())
+	follower.until(`document.querySelector(".work").checkVisibility()`)
+	follower.visit("about:blank")
+	follower.streams = 0
+	leader := follower.another(p.addr)
+	leader.visit("http://" + p.addr + "/")
+	p.share(leader, []string{"alpha"})
+	follower.visit("http://" + p.addr + "/")
+	follower.sees("alpha")
+	follower.mu.Lock()
+	if follower.streams != 0 {
+		t.Errorf("the second tab has asked for %d streams", follower.streams)
+	}
+	follower.mu.Unlock()
+	leader.click("Pause alpha")
+	follower.sees("‖ paused")
+	leader.quit()
+	if _, err := p.engine.AddShare(t.Context(), daemon.ShareRequest{Path: p.file("b", []byte("b")), Name: "beta"}); err != nil {
+		t.Fatal(err)
+	}
+	follower.sees("beta")
+	follower.mu.Lock()
+	defer follower.mu.Unlock()
+	if follower.streams == 0 {
+		t.Error("nobody listens")
+	}
 }
 
 // hostile is names that try to be more than text.

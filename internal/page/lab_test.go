@@ -73,6 +73,7 @@ type tab struct {
 	mu      sync.Mutex // guards what follows
 	foreign []string   // requests to others
 	own     map[string]bool
+	streams int      // of events that were asked for
 	wrong   []string // exceptions, dialogs, what the policy forbade
 }
 
@@ -89,11 +90,19 @@ func newTab(t testing.TB, own ...string) *tab {
 	if browser.err != nil {
 		t.Fatal(browser.err)
 	}
+	return openTab(t, browser.ctx, own, chromedp.WithNewBrowserContext())
+}
+
+// another opens a tab that shares cookies, storage and locks with this one.
+func (b *tab) another(own ...string) *tab { return openTab(b.t, b.ctx, own) }
+
+func openTab(t testing.TB, parent context.Context, own []string, o ...chromedp.ContextOption) *tab {
+	t.Helper()
 	b := &tab{t: t, own: make(map[string]bool)}
 	for _, host := range own {
 		b.own[host] = true
 	}
-	ctx, quit := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(b.hear))
+	ctx, quit := chromedp.NewContext(parent, append(o, chromedp.WithListener(b.hear))...)
 	b.quit = func() { _ = chromedp.Cancel(ctx); quit() }
 	call(t, ctx, network.Enable, network.EnableParams{})
 	call(t, ctx, log.Enable, cdp.Empty{})
@@ -122,6 +131,9 @@ func (b *tab) hear(event any) {
 		u, err := url.Parse(e.Request.URL)
 		if err != nil || u.Scheme != "data" && u.Scheme != "about" && !b.own[u.Host] {
 			b.foreign = append(b.foreign, e.Request.URL)
+		}
+		if err == nil && strings.HasSuffix(u.Path, "/events") {
+			b.streams++
 		}
 	case *browserpage.EventJavascriptDialogOpening:
 		b.wrong = append(b.wrong, "a dialog was opened: "+e.Message)

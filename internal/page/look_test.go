@@ -138,6 +138,31 @@ func differ(a, b image.Image) float64 {
 	return float64(n) / float64(w*h)
 }
 
+// A page that looks otherwise is noticed: a row more, another colour, another size.
+func TestDiffer(t *testing.T) {
+	f, err := os.Open(filepath.Join("testdata", "look", "list-1440-light.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := differ(want, want); d != 0 {
+		t.Errorf("it differs from itself: %v", d)
+	}
+	other := image.NewRGBA(want.Bounds())
+	draw.Draw(other, other.Rect, want, image.Point{}, draw.Src)
+	draw.Draw(other, image.Rect(0, 60, 720, 90), want, image.Pt(0, 0), draw.Src) // a bar where a row was
+	if d := differ(other, want); d < 0.02 {
+		t.Errorf("a row is another, and that counts as %v", d)
+	}
+	if differ(image.NewRGBA(image.Rect(0, 0, 720, 900)), want) != 1 {
+		t.Error("another size is not noticed")
+	}
+}
+
 func apart(a, b uint32) uint32 { return max(a, b) - min(a, b) }
 
 func writePNG(t testing.TB, path string, m image.Image) {
