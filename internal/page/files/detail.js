@@ -52,6 +52,7 @@ export class Detail {
     this.shown = "";
     this.el.hidden = !id;
     this.link.replaceChildren();
+    this.linked = false;
     this.failure.replaceChildren();
     if (id) this.load();
   }
@@ -127,11 +128,15 @@ export class Detail {
       this.where.dataset.told = told;
       this.where.replaceChildren(...facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, plain(v))]));
     }
-    if (this.link.childElementCount > 0 || !d.content) return;
-    const command = h("code", {}, "shoal get " + d.content.slice(0, 16));
-    const note = h("p", { class: "summary" }, "On a machine of this swarm:");
-    this.link.append(note, h("p", { class: "row" }, command, copyButton(command)));
-    if (!this.o.canLink(d.swarm)) return;
+    if (!d.content) return;
+    if (this.link.childElementCount === 0) {
+      const shown = h("code", {}, "shoal get " + d.content.slice(0, 16));
+      this.link.append(h("p", { class: "summary" }, "On a machine of this swarm:"), h("p", { class: "row" }, shown, copyButton(shown)));
+    }
+    // The swarm's server may come up after the transfer.
+    if (this.linked || !this.o.canLink(d.swarm)) return;
+    this.linked = true;
+    const [note, command] = [this.link.querySelector(".summary"), this.link.querySelector("code")];
     this.link.append(h("button", {
       type: "button", onclick: async (e) => {
         const button = e.currentTarget;
