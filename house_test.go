@@ -14,7 +14,7 @@ import (
 // arrows is the plan of the house: what each package may import of this repository. docs/ARCHITECTURE.md explains it.
 // A package that is not here does not exist; a row whose package is gone, or an arrow that nobody uses, is deleted.
 var arrows = map[string]string{
-	"cmd/shoal":          "internal/api internal/bundle internal/classic internal/content internal/daemon internal/demo internal/exchange internal/history internal/identity internal/node internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
+	"cmd/shoal":          "internal/api internal/bundle internal/classic internal/content internal/daemon internal/demo internal/exchange internal/history internal/identity internal/node internal/page internal/schedule internal/sim internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/classic":   "",
 	"internal/content":   "",
 	"internal/wire":      "internal/content",
@@ -33,7 +33,8 @@ var arrows = map[string]string{
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/bundle internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
-	"internal/api":       "internal/daemon internal/identity internal/node",
+	"internal/api":       "internal/daemon internal/identity internal/node internal/swarm",
+	"internal/page":      "",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",

@@ -28,7 +28,7 @@ func (e *env) peerHere(ctx context.Context) *control {
 	if e.alone || e.server != defaultServer {
 		return nil
 	}
-	if c := api.Dial(ctx, e.state); c != nil {
+	if c := api.Dial(ctx, api.SocketPath(e.state)); c != nil {
 		return &control{c}
 	}
 	return nil
@@ -40,6 +40,20 @@ func (e *env) needPeer(ctx context.Context) (*control, error) {
 		return c, nil
 	}
 	return nil, errNoPeer
+}
+
+// pageOf returns who serves the page: the peer of this machine, or its swarm server.
+func (e *env) pageOf(ctx context.Context, server bool) (*control, error) {
+	if !server {
+		return e.needPeer(ctx)
+	}
+	if c := api.Dial(ctx, api.ServerSocketPath(e.state)); c != nil {
+		return &control{c}, nil
+	}
+	return nil, &failure{
+		Code: errNoPeer.Code, Exit: errNoPeer.Exit, What: "no swarm server with a page runs on this machine",
+		Cause: "it was not started, with another --state, or without --web", Next: "shoal server --web " + defaultWeb, Retryable: true,
+	}
 }
 
 // do asks the peer. In and out may be nil.
@@ -224,14 +238,18 @@ complete: the same shoal get goes on with it. With --data what a download has wr
 
 func newWeb(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "web",
+		Use:   "web [server]",
 		Short: "Print a link that lets a browser into the peer",
-		Long: `Print a link that lets a browser into the peer that runs on this machine: once, within ten minutes. A program sends the token
-instead, which is in the file web-token of the state folder.`,
-		Example: "  shoal web",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.needPeer(cmd.Context())
+		Long: `Print a link that lets a browser into the page of the peer that runs on this machine, or of the swarm server: once, within ten
+minutes. A program sends the token instead, which is in the file web-token of the state folder.`,
+		Example:   "  shoal web\n  shoal web server",
+		Args:      cobra.MaximumNArgs(1),
+		ValidArgs: []string{"server"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] != "server" {
+				return &usageError{quote(args[0]) + " is not  server  , whose page the other one is"}
+			}
+			c, err := e.pageOf(cmd.Context(), len(args) > 0)
 			if err != nil {
 				return err
 			}

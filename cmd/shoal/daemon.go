@@ -18,6 +18,7 @@ import (
 	"shoal/internal/daemon"
 	"shoal/internal/identity"
 	"shoal/internal/node"
+	"shoal/internal/page"
 	"shoal/internal/store"
 
 	"golang.org/x/sync/errgroup"
@@ -73,7 +74,7 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 		Dir: e.state, States: states, Name: machineName(), Version: version, Cache: p.cache, Log: log, Settings: settings,
 		NewMember: p.member, Serve: p.serve, SetLimits: p.setLimits, Explain: told, Beat: p.notify.beat,
 	})
-	local, err := api.Listen(e.state)
+	local, err := api.Listen(api.SocketPath(e.state))
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 		url = "http://" + web.Addr().String()
 	}
 	s := api.New(api.Config{
-		Engine: engine, Explain: told, Token: token, Roots: p.roots, URL: url, Version: version, Commit: commit(), Log: log,
+		Engine: engine, Explain: told, Token: token, Roots: p.roots, Page: page.Peer(), URL: url, Version: version, Commit: commit(), Log: log,
 	})
 	return p.run(ctx, engine, s, local, web)
 }
@@ -146,7 +147,7 @@ func (p *peerService) announce(web net.Listener) {
 	case !p.e.quiet:
 		p.e.screen.printf("The peer runs. Ctrl-C stops it.\n")
 		if addr != "" {
-			p.e.screen.printf("  API at http://%s :  shoal web    prints a link that lets a browser in\n", addr)
+			p.e.screen.printf("  Page at http://%s :  shoal web    prints a link that lets a browser in\n", addr)
 		}
 		p.e.screen.printf("  next:  shoal share FILE    shoal get NAME    shoal status    in another terminal\n")
 	}
@@ -216,7 +217,11 @@ func (p *peerService) roots() []string {
 
 // openWeb opens the port of the page and the API; nil: there is none.
 func (p *peerService) openWeb() (net.Listener, error) {
-	addr := *p.config.Web
+	return openWeb("peer", *p.config.Web, !p.changed("web") && *p.config.Web == defaultWeb)
+}
+
+// openWeb opens the port of a command's page and API; nil: there is none. Other: any port will do if another user's has this one.
+func openWeb(command, addr string, other bool) (net.Listener, error) {
 	if addr == "" {
 		return nil, nil
 	}
@@ -226,11 +231,11 @@ func (p *peerService) openWeb() (net.Listener, error) {
 		return nil, &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: "--web " + quote(addr) + " is no address of the loopback",
 			Cause: "this version serves page and API without TLS, so that only this machine may reach them",
-			Next:  "shoal peer --web 127.0.0.1:50080    and from elsewhere  ssh -L 50080:127.0.0.1:50080 HOST",
+			Next:  "shoal " + command + " --web 127.0.0.1:50080    and from elsewhere  ssh -L 50080:127.0.0.1:50080 HOST",
 		}
 	}
 	ln, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) && !p.changed("web") && addr == defaultWeb { // another user's peer has it
+	if errors.Is(err, syscall.EADDRINUSE) && other {
 		ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	if err != nil {

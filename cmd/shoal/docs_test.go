@@ -116,8 +116,8 @@ func TestTheDocumentsNameCommandsThatExist(t *testing.T) {
 
 // exists says whether a command line is one that the program would take, but for its arguments.
 func exists(words []string) error {
-	root := newRoot(&env{stdout: io.Discard, stderr: io.Discard, screen: newScreen(io.Discard)
-	root.InitDefaultHelpCmd()})
+	root := newRoot(&env{stdout: io.Discard, stderr: io.Discard, screen: newScreen(io.Discard)})
+	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	cmd, rest, err := root.Find(words)
 	if err != nil {

@@ -8,12 +8,15 @@ import (
 	"strconv"
 	"time"
 
+	"shoal/internal/api"
 	"shoal/internal/classic"
 	"shoal/internal/content"
 	"shoal/internal/identity"
+	"shoal/internal/page"
 	"shoal/internal/swarm"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 type serverOptions struct {
@@ -21,7 +24,7 @@ type serverOptions struct {
 	listen                    string
 	keepAlive                 time.Duration
 	maxMembers, maxPerAddress int
-	advertise                 string
+	advertise, web            string
 }
 
 func newServer(e *env) *cobra.Command {
@@ -32,7 +35,8 @@ func newServer(e *env) *cobra.Command {
 		Long: `Run the swarm server. It lets machines into the swarm, knows who is there and what they share, and carries none of their
 bytes; a download that is under way goes on without it. The first run makes the swarm and its keys.`,
 		Example: `  shoal server
-  shoal server --listen 10.0.0.5:50001 --classic`,
+  shoal server --listen 10.0.0.5:50001 --classic
+  shoal server --web 127.0.0.1:50080`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), e, o) },
 	}
@@ -40,6 +44,7 @@ bytes; a download that is under way goes on without it. The first run makes the 
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", ":"+strconv.Itoa(classic.DefaultPort), "where to listen, ADDR:PORT")
 	f.StringVar(&o.advertise, "advertise", "", "addresses in links, HOST[:PORT][,...] (default: those of this machine's interfaces)")
+	f.StringVar(&o.web, "web", "", "where a page shows the swarm, an address of the loopback, as 127.0.0.1:50080 (default: nowhere)")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "how long a peer may be silent before it is probed; it is missed after twice that")
 	f.IntVar(&o.maxMembers, "max-members", 65_536, "connections at once")
 	f.IntVar(&o.maxPerAddress, "max-per-address", 4096, "connections at once from one address")
@@ -60,6 +65,13 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		probe := net.KeepAliveConfig{Enable: true, Idle: o.keepAlive, Interval: max(o.keepAlive/3, time.Second), Count: 3}
 		old = &swarm.ServerConfig{MaxMembers: o.maxMembers, MaxPerAddress: o.maxPerAddress, KeepAlive: probe, Log: e.log(slog.LevelInfo)}
 	}
+	web, err := openWeb("server", o.web, false)
+	if err != nil {
+		return err
+	}
+	if web != nil {
+		defer web.Close()
+	}
 	host, err := openServer(ctx, e, sw, o.listen, o.advertise, old, slog.LevelInfo)
 	if err != nil {
 		return err
@@ -67,6 +79,9 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 	if err := announceServer(e, sw, host, o.classic); err != nil {
 		host.close()
 		return err
+	}
+	if web != nil && !e.quiet && !e.json {
+		e.screen.printf("Page at http://%s :  shoal web server    prints a link that lets a browser in\n", web.Addr())
 	}
 	stop := e.screen.show(func() gauge {
 		st := host.server.Stats()
@@ -76,7 +91,34 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		return gauge{Label: fmt.Sprintf("%d members", st.Members)}
 	})
 	defer stop()
-	return host.serve(ctx)
+	if web == nil {
+		return host.serve(ctx)
+	}
+	return serveWithPage(ctx, e, host, web)
+}
+
+// serveWithPage serves the swarm, and the page that shows it.
+func serveWithPage(ctx context.Context, e *env, host *serverHost, web net.Listener) error {
+	token, err := api.LoadToken(e.state)
+	if err != nil {
+		host.close()
+		return err
+	}
+	local, err := api.Listen(api.ServerSocketPath(e.state))
+	if err != nil {
+		host.close()
+		return err
+	}
+	defer local.Close()
+	s := api.NewSwarm(api.SwarmConfig{
+		Overview: host.server.Overview, Explain: told, Token: token, Page: page.Server(), URL: "http://" + web.Addr().String(),
+		Swarm: host.sw.ID().String(), Name: machineName(), Version: version, Log: e.log(slog.LevelInfo),
+	})
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return host.serve(inner) })
+	g.Go(func() error { return s.Serve(inner, local, s.Local()) })
+	g.Go(func() error { return s.Serve(inner, web, s.Web(api.Hosts(web)...)) })
+	return g.Wait()
 }
 
 // ownSwarm returns the swarm whose server this machine is; it makes one if there is none.

@@ -46,7 +46,7 @@ var document []byte
 
 // Config says how a [Server] works.
 type Config struct {
-	Engine  *daemon.Engine
+	Engine  Engine
 	Explain func(error) *daemon.Failure
 	Token   string          // that lets in over the network
 	Roots   func() []string // below which paths must lie that come over the network
@@ -59,10 +59,9 @@ type Config struct {
 
 // Server answers requests. Its methods may be called from any goroutine.
 type Server struct {
+	door
 	cfg      Config
 	epoch    string // of event numbers: this process
-	keys     keys
-	mux      *http.ServeMux
 	patterns []string
 	registry *prometheus.Registry
 }
@@ -75,7 +74,10 @@ func New(cfg Config) *Server {
 	if cfg.Roots == nil {
 		cfg.Roots = func() []string { return nil }
 	}
-	s := &Server{cfg: cfg, epoch: strconv.FormatInt(time.Now().UnixNano(), 36), mux: http.NewServeMux()}
+	s := &Server{cfg: cfg, epoch: strconv.FormatInt(time.Now().UnixNano(), 36)}
+	s.door = door{
+		token: cfg.Token, url: cfg.URL, cookie: "shoal", command: "shoal web", page: cfg.Page, explain: cfg.Explain, log: cfg.Log, mux: http.NewServeMux(),
+	}
 	s.registry = s.newRegistry()
 	s.routes()
 	return s
@@ -94,7 +96,7 @@ func (s *Server) routes() {
 		{"GET /api/v1/openapi.json", s.openapi},
 		{"GET /api/v1/status", s.status},
 		{"GET /api/v1/events", s.events},
-		{"GET /api/v1/log", s.log},
+		{"GET /api/v1/log", s.lines},
 		{"GET /api/v1/transfers", s.transfers},
 		{"GET /api/v1/transfers/{id}", s.transfer},
 		{"DELETE /api/v1/transfers/{id}", s.remove},
@@ -107,7 +109,7 @@ func (s *Server) routes() {
 		{"DELETE /api/v1/limits", s.resetLimits},
 		{"GET /api/v1/swarms", s.swarms},
 		{"POST /api/v1/swarms", s.join},
-		{"GET /api/v1/swarms/{swarm}/files", s.files},
+		{"GET /api/v1/swarms/{swarm}/files", s.swarmFiles},
 		{"GET /api/v1/swarms/{swarm}/members", s.members},
 		{"POST /api/v1/swarms/{swarm}/links", s.link},
 		{"GET /api/v1/folders", s.folders},
@@ -120,7 +122,7 @@ func (s *Server) routes() {
 			}
 		})
 	}
-	s.mux.HandleFunc("/", s.page)
+	s.mux.HandleFunc("/", s.files)
 }
 
 type localKey struct{}
@@ -129,7 +131,7 @@ type localKey struct{}
 func isLocal(r *http.Request) bool { return r.Context().Value(localKey{}) != nil }
 
 // Local answers requests of this machine's owner.
-func (s *Server) Local() http.Handler {
+func (s *door) Local() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), localKey{}, true)))
@@ -137,10 +139,10 @@ func (s *Server) Local() http.Handler {
 }
 
 // Serve serves a listener until ctx ends, and closes it.
-func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
+func (s *door) Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -183,7 +185,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.what }
 
-func (s *Server) fail(w http.ResponseWriter, err error) {
+func (s *door) fail(w http.ResponseWriter, err error) {
 	var p problem
 	var refused *refusal
 	var large *http.MaxBytesError
@@ -195,7 +197,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 			Code: "E-USAGE", What: fmt.Sprintf("the body of the request has more than %d bytes", large.Limit), Exit: 2,
 		}}
 	default:
-		f := s.cfg.Explain(err)
+		f := s.explain(err)
 		p = problem{Status: statusOf[f.Exit], Failure: *f}
 		if errors.Is(err, daemon.ErrBusy) {
 			p.Status = http.StatusServiceUnavailable

@@ -527,11 +527,11 @@ func TestTheTokenIsKeptAndItsOwnersAlone(t *testing.T) {
 
 func TestTheSocketIsForItsOwner(t *testing.T) {
 	dir := t.TempDir()
-	if Dial(t.Context(), dir) != nil {
+	if Dial(t.Context(), SocketPath(dir)) != nil {
 		t.Error("a peer where none is")
 	}
 	for range 2 { // the second finds what a killed one has left
-		ln, err := Listen(dir)
+		ln, err := Listen(SocketPath(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,7 +541,7 @@ func TestTheSocketIsForItsOwner(t *testing.T) {
 		server := &http.Server{Handler: http.NotFoundHandler()}
 		done := make(chan error, 1)
 		go func() { done <- server.Serve(ln) }()
-		c := Dial(t.Context(), dir)
+		c := Dial(t.Context(), SocketPath(dir))
 		if c == nil {
 			t.Fatal("nobody answers")
 		}

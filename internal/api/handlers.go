@@ -33,7 +33,7 @@ type Lines struct {
 	Lines []daemon.Line `json:"lines"`
 }
 
-func (s *Server) log(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) lines(w http.ResponseWriter, r *http.Request) error {
 	lines, err := s.cfg.Engine.Log(r.Context())
 	if err != nil {
 		return err
@@ -233,7 +233,7 @@ type Files struct {
 	Files []File `json:"files"`
 }
 
-func (s *Server) files(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) swarmFiles(w http.ResponseWriter, r *http.Request) error {
 	from, err := number(r, "from", 0, 1<<30)
 	if err != nil {
 		return err

@@ -15,16 +15,18 @@ import (
 // SocketPath is where the peer of a state folder listens for its owner.
 func SocketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 
+// ServerSocketPath is where the swarm server of a state folder listens for its owner.
+func ServerSocketPath(dir string) string { return filepath.Join(dir, "server.sock") }
+
 // maxSocketPath is what every system takes.
 const maxSocketPath = 103
 
 // ErrLongPath is a state folder in which no socket can be.
 var ErrLongPath = errors.New("the path of the state folder is too long for a socket in it")
 
-// Listen opens the socket of a state folder, which no other process works with: whoever calls it holds the folder. Only the same user
-// and root are let in.
-func Listen(dir string) (net.Listener, error) {
-	path := SocketPath(dir)
+// Listen opens a socket in a state folder, which no other process opens: whoever calls it holds the folder, or the swarm's server.
+// Only the same user and root are let in.
+func Listen(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("%w: %s has %d characters, at most %d", ErrLongPath, path, len(path), maxSocketPath)
 	}
@@ -59,9 +61,8 @@ func (l *owned) Accept() (net.Conn, error) {
 	}
 }
 
-// Dial returns a client of the peer of a state folder, nil if none runs.
-func Dial(ctx context.Context, dir string) *http.Client {
-	path := SocketPath(dir)
+// Dial returns a client of who listens on a socket, nil if nobody does.
+func Dial(ctx context.Context, path string) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)

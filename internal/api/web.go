@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -19,13 +20,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"shoal/internal/daemon"
 )
 
 const (
 	// keyLife is how long a link to log in works, maxKeys how many there are.
 	keyLife = 10 * time.Minute
 	maxKeys = 16
-	cookie  = "shoal"
 )
 
 // policy is what pages from here may do: use what comes from here, and nothing else.
@@ -107,32 +109,45 @@ type Login struct {
 	URL string `json:"url"`
 }
 
-func (s *Server) newLogin(w http.ResponseWriter, r *http.Request) error {
+// door is what all that is served has in common: who is let in, and the page's files.
+type door struct {
+	token   string // that lets in over the network
+	url     string // of the page; empty: it is not served
+	cookie  string // its name: cookies are the host's, whatever the port
+	command string // that prints a link
+	page    fs.FS  // nil: there is none
+	explain func(error) *daemon.Failure
+	log     *slog.Logger
+	keys    keys
+	mux     *http.ServeMux
+}
+
+func (s *door) newLogin(w http.ResponseWriter, r *http.Request) error {
 	if err := wantJSON(r); err != nil {
 		return err
 	}
 	if !isLocal(r) {
-		return &refusal{http.StatusForbidden, "E-LOGIN", "links are made on this machine alone", "", "run  shoal web  there"}
+		return &refusal{http.StatusForbidden, "E-LOGIN", "links are made on this machine alone", "", "run  " + s.command + "  there"}
 	}
-	if s.cfg.URL == "" {
-		return &refusal{http.StatusConflict, "E-USAGE", "page and API are not served on any port", "the peer was started without --web", "shoal peer --web 127.0.0.1:50080"}
+	if s.url == "" {
+		return &refusal{http.StatusConflict, "E-USAGE", "page and API are not served on any port", "it was started without --web", "start it with  --web 127.0.0.1:50080"}
 	}
-	return send(w, http.StatusCreated, Login{s.cfg.URL + "/login?key=" + s.keys.make()})
+	return send(w, http.StatusCreated, Login{s.url + "/login?key=" + s.keys.make()})
 }
 
 // session is the cookie's value: it outlives the process, as the token does, and does not tell it.
-func (s *Server) session() string {
-	h := hmac.New(sha256.New, []byte(s.cfg.Token))
+func (s *door) session() string {
+	h := hmac.New(sha256.New, []byte(s.token))
 	h.Write([]byte("cookie"))
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
+func (s *door) login(w http.ResponseWriter, r *http.Request) error {
 	if !s.keys.use(r.URL.Query().Get("key")) {
-		return &refusal{http.StatusForbidden, "E-LOGIN", "this link does not log in", "it works once, within ten minutes", "shoal web    prints a new one"}
+		return &refusal{http.StatusForbidden, "E-LOGIN", "this link does not log in", "it works once, within ten minutes", s.command + "    prints a new one"}
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookie, Value: s.session(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 400 * 24 * 3600, Secure: r.TLS != nil,
+		Name: s.cookie, Value: s.session(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 400 * 24 * 3600, Secure: r.TLS != nil,
 	})
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -140,7 +155,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 }
 
 // Web answers requests that come over the network to one of these hosts, HOST:PORT.
-func (s *Server) Web(hosts ...string) http.Handler {
+func (s *door) Web(hosts ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -164,11 +179,11 @@ func open(p string) bool {
 }
 
 // admit decides whether a request is answered.
-func (s *Server) admit(r *http.Request, hosts []string) error {
+func (s *door) admit(r *http.Request, hosts []string) error {
 	if !slices.Contains(hosts, strings.ToLower(r.Host)) {
 		return &refusal{
-			http.StatusMisdirectedRequest, "E-HOST", "this peer is not called " + clean(r.Host), "another name may be a page's attempt to get in",
-			"use http://" + hosts[0] + " , or start the peer with that address:  shoal peer --web ADDR",
+			http.StatusMisdirectedRequest, "E-HOST", "nothing here is called " + clean(r.Host), "another name may be a page's attempt to get in",
+			"use http://" + hosts[0] + " , or start it with that address:  --web ADDR",
 		}
 	}
 	own := []string{"http://" + strings.ToLower(r.Host), "https://" + strings.ToLower(r.Host)}
@@ -189,12 +204,12 @@ func (s *Server) admit(r *http.Request, hosts []string) error {
 }
 
 // authorised says whether a request has the token, or the cookie that is made of it.
-func (s *Server) authorised(r *http.Request) error {
+func (s *door) authorised(r *http.Request) error {
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		if subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(s.cfg.Token)) == 1 {
+		if subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(s.token)) == 1 {
 			return nil
 		}
-	} else if c, err := r.Cookie(cookie); err == nil && subtle.ConstantTimeCompare([]byte(c.Value), []byte(s.session())) == 1 {
+	} else if c, err := r.Cookie(s.cookie); err == nil && subtle.ConstantTimeCompare([]byte(c.Value), []byte(s.session())) == 1 {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "same-origin" {
 			return nil
 		}
@@ -202,7 +217,7 @@ func (s *Server) authorised(r *http.Request) error {
 	}
 	return &refusal{
 		http.StatusUnauthorized, "E-TOKEN", "the token of this peer is needed", "it is in the file web-token of the state folder",
-		"shoal web    prints a link for a browser; a program sends  Authorization: Bearer TOKEN",
+		s.command + "    prints a link for a browser; a program sends  Authorization: Bearer TOKEN",
 	}
 }
 
@@ -218,8 +233,8 @@ func clean(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// page hands out the page's files, or says that there is none.
-func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+// files hands out the page's files, or says that there is none.
+func (s *door) files(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 	if name == "" {
 		name = "index.html"
@@ -230,8 +245,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	}
 	var b []byte
 	err := fs.ErrNotExist
-	if s.cfg.Page != nil {
-		b, err = fs.ReadFile(s.cfg.Page, name)
+	if s.page != nil {
+		b, err = fs.ReadFile(s.page, name)
 	}
 	switch {
 	case err != nil && name == "index.html":

@@ -71,6 +71,9 @@ type Row struct {
 	Failure  *Failure  `json:"failure,omitempty"`
 }
 
+// maxNeighbours bounds those that are told of a transfer, the busiest first; Row.Peers counts all.
+const maxNeighbours = 200
+
 // Neighbour is one who exchanges a content with us.
 type Neighbour struct {
 	Peer     string `json:"peer"`
@@ -217,7 +220,7 @@ func (t *transfer) neighbours() []Neighbour {
 		out = append(out, row)
 	}
 	slices.SortFunc(out, func(a, b Neighbour) int { return int(b.Down + b.Up - a.Down - a.Up) })
-	return out
+	return out[:min(len(out), maxNeighbours)]
 }
 
 // detail describes all of a transfer.

@@ -113,9 +113,6 @@ func NewMember(cfg MemberConfig) *Member {
 	if cfg.Warn == nil {
 		cfg.Warn = func(string) {}
 	}
-	if len(cfg.Servers) == 0 {
-		cfg.Servers = cfg.Swarm.Servers()
-	}
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
@@ -199,7 +196,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	}
 	g.Go(func() error {
 		if err := m.client.Run(ctx, m.hear); err != nil {
-			return &ServerError{Server: strings.Join(m.cfg.Servers, ","), Err: err}
+			return &ServerError{Server: strings.Join(m.servers(), ","), Err: err}
 		}
 		return nil
 	})
@@ -281,10 +278,18 @@ func isLocal(c net.Conn) bool {
 	return c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().IsLoopback()
 }
 
+// servers returns where the swarm's servers are. The folder is read anew each time: a server that begins beside us writes it.
+func (m *Member) servers() []string {
+	if len(m.cfg.Servers) > 0 {
+		return m.cfg.Servers
+	}
+	return m.cfg.Swarm.Servers()
+}
+
 // dialServers connects to the first server that answers where one is known to be.
 func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
 	var errs []error
-	for _, addr := range m.cfg.Servers {
+	for _, addr := range m.servers() {
 		link, err := m.dialServer(ctx, addr)
 		if err == nil {
 			return link, nil

@@ -218,7 +218,7 @@ func (n *near) noServer() error {
 	if why == nil {
 		why = errors.New("it does not answer")
 	}
-	return &ServerError{Server: strings.Join(n.m.cfg.Servers, ","), Err: why, Looked: true}
+	return &ServerError{Server: strings.Join(n.m.servers(), ","), Err: why, Looked: true}
 }
 
 // hear takes in what was heard on the local network.

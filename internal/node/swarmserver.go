@@ -168,3 +168,12 @@ func (s *Server) Stats() ServerStats {
 	}
 	return st
 }
+
+// Overview returns the swarm as people are shown it.
+func (s *Server) Overview() swarm.Overview {
+	o := s.v2.Overview()
+	if s.classic != nil {
+		o.Classic = s.classic.Stats().Entries
+	}
+	return o
+}

@@ -60,6 +60,8 @@ type V2 struct {
 	table   *Table
 	members map[PeerKey]*v2member
 	told    int // removals that everybody has been told
+	// activity is what people are told of.
+	activity activity
 
 	reaching chan struct{} // holds one for each attempt under way to reach a member
 }
@@ -243,6 +245,7 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	s.members[m.key] = m
 	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
 	s.table.SetSite(m.key, hello.Site)
+	s.happened(NewsJoined, m.key, "")
 	s.mu.Unlock()
 	c.SetWriteDeadline(time.Now().Add(v2Dead))
 	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) { // all of them may be more than an outbox holds
@@ -283,6 +286,7 @@ func (s *V2) leave(m *v2member) {
 	defer s.mu.Unlock()
 	if s.members[m.key] == m {
 		delete(s.members, m.key)
+		s.happened(NewsLeft, m.key, "")
 		s.tell(s.table.Leave(m.key))
 	}
 }
@@ -340,6 +344,9 @@ func (s *V2) take(m *v2member, msg wire.Message) error {
 	case *wire.Leave:
 		return &byeError{wire.ReasonClosing, "leave"}
 	case *wire.Hold:
+		if s.table.completes(m.key, q.ID, q.All) {
+			s.happened(NewsCompleted, m.key, s.table.nameOf(q.ID))
+		}
 		told, err := s.table.Hold(m.key, q.ID, q.Size, q.All)
 		s.tell(told)
 		s.refuse(m, 0, err)
