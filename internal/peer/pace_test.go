@@ -80,12 +80,12 @@ func TestAPauseIsNotTakenForSlowness(t *testing.T) {
 	}
 }
 
-// What may be under way is a frame's time beyond what the way itself holds: far neighbours get as much as they need.
+// What may be under way is two frames' time beyond what the way itself holds: far neighbours get as much as they need.
 func TestWhatIsUnderWayGrowsWithTheWay(t *testing.T) {
 	for _, c := range []struct {
 		rtt  time.Duration
 		want int
-	}{{0, 62500}, {time.Millisecond, 62500 + 2*3125}, {250 * time.Millisecond, 62500 + 2*781250}} {
+	}{{0, 2 * 62500}, {time.Millisecond, 2*62500 + 2*3125}, {250 * time.Millisecond, 2*62500 + 2*781250}} {
 		k := kernel{rtt: c.rtt}
 		p := newPace(&k)
 		p.set(62500)
@@ -117,7 +117,7 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 		looks []look
 	}{
 		{"little is held", 16 * kib, []look{{0, 0, 0, 0, false}, {0, 16 * kib, 0, 0, false}}},
-		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, frameTime, false}}},
+		{"it waits until half is left", 16 * kib, []look{{0, 32*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, frameTime, false}}},
 		{"a fast connection does not wait", maxUnsent, []look{{0, 4 << 20, 0, 0, false}, {time.Hour, 4 << 20, 0, 0, false}}},
 		{"nothing arrives", 0, []look{
 			{0, 64 * kib, 500, frameTime, false}, {deadAfter, 64 * kib, 500, frameTime, false}, {1, 64 * kib, 500, frameTime, true},

@@ -40,7 +40,7 @@ const (
 	floodBurst = 60000
 	// smallData is the length below which a data frame counts as a control frame does: it is mostly work.
 	smallData = 1 << 10
-	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
+	// frameTime is how much time of a connection one data frame may take, and twice as much what is under way: a control
 	// message waits for both.
 	frameTime  = 20 * time.Millisecond
 	minFrame   = 4 << 10
