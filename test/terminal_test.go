@@ -176,6 +176,7 @@ var masks = []struct {
 	{regexp.MustCompile(`[█▓▒░·]{6,}|[#*+.-]{6,}`), "STRIP"},
 	{regexp.MustCompile(`  +`), "  "},
 	{regexp.MustCompile(`(?m)^  \S.*?  (PEER  |ADDR$)`), "  HOST  $1"}, // a long name is cut
+	{regexp.MustCompile(`PEER  (server|member)  `), "PEER  ROLE  "},    // they are in the order of their ids
 }
 
 func masked(screen string) string {

@@ -259,7 +259,8 @@ func (w *fetchWatcher) tell(st node.FetchStatus) {
 	if st.Phase == node.Complete && w.started && !w.e.json { // it was told, or will be
 		return
 	}
-	already := st.Already || st.Phase == node.Complete && st.Size > 0 && st.Resumed == st.Size // that is all there is to tell, and is told by another
+	// What was complete before is told by another, and all there is to tell people.
+	already := st.Already || !w.e.json && st.Phase == node.Complete && st.Size > 0 && st.Resumed == st.Size
 	if already || st.Phase == node.Searching || st.Phase == node.Meeting || st.Phase == node.Checking {
 		return
 	}
