@@ -287,7 +287,7 @@ func TestScreensOfGet(t *testing.T) {
 			if code := p.exit(); code != 130 {
 				t.Errorf("Ctrl-C: exit status %d", code)
 			}
-			if text := strings.Join(strings.Fields(p.screen()), ""); !strings.Contains(text, `stoppedbyinterruptnext:`) || !strings.HasSuffix(text, `of24MiBof"big.img"arekept:runthesamecommandagaintogoon`) {
+			if text := strings.Join(strings.Fields(p.screen()), ""); !strings.Contains(text, `stoppedbyinterruptkept:`) || !strings.HasSuffix(text, `of24MiBof"big.img"aresafe:thesamecommandgoeson`) {
 				t.Errorf("stopped:\n%s", p.screen())
 			}
 
