@@ -10,7 +10,10 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -113,6 +116,58 @@ func TestNobodyWaitsForMoreThanComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// counted counts the reads of a connection.
+type counted struct {
+	*net.TCPConn
+	reads int
+}
+
+func (c *counted) NetConn() net.Conn { return c.TCPConn }
+
+func (c *counted) Read(b []byte) (int, error) {
+	c.reads++
+	return c.TCPConn.Read(b)
+}
+
+// A record that comes in many packets wakes its reader twice: with its header, and when it is whole.
+func TestARecordWakesItsReaderTwice(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux can be told")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	out, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in := &counted{TCPConn: conn.(*net.TCPConn)}
+	under := Coalesce(in)
+	under.Widen()
+	go func() {
+		for part := range slices.Chunk(record(16<<10), 512) {
+			if _, err := out.Write(part); err != nil {
+				return // the reader fails, too
+			}
+			time.Sleep(time.Millisecond) // packets of their own, for the most part
+		}
+	}()
+	if _, err := io.ReadFull(under, make([]byte, recordHead+16<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if in.reads > 12 {
+		t.Errorf("%d reads", in.reads)
+	}
 }
 
 func selfSigned(t *testing.T) tls.Certificate {

@@ -15,12 +15,14 @@ import (
 type kernel struct {
 	limits      []int // what it was told; only before and after the session
 	held, acked atomic.Int64
+	looks       atomic.Int64 // how often it was asked what it holds
+	expected    []int        // what the reader said to need; only the reader, and after the session
 	rtt         time.Duration
 }
 
-func (k *kernel) Expect(int)             {}
+func (k *kernel) Expect(n int)           { k.expected = append(k.expected, n) }
 func (k *kernel) LimitUnsent(bytes int)  { k.limits = append(k.limits, bytes) }
-func (k *kernel) Held() int              { return int(k.held.Load()) }
+func (k *kernel) Held() int              { k.looks.Add(1); return int(k.held.Load()) }
 func (k *kernel) BaseRTT() time.Duration { return k.rtt }
 func (k *kernel) Acked() int64           { return k.acked.Load() }
 
@@ -189,6 +191,46 @@ func TestControlMessagesOvertakeDataThatIsHeld(t *testing.T) {
 		time.Sleep(frameTime)
 		if got := k.hears(); len(got) == 0 || !isA[raw](got[0]) {
 			t.Fatalf("when it has sent that, there come %d frames", len(got))
+		}
+	})
+}
+
+// A control message between two looks asks the system nothing: what it said before holds for that long.
+func TestWhatTheKernelHoldsIsNotLookedAtForEveryMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var below kernel
+		k := heldUp(t, &below)
+		before := below.looks.Load()
+		for range 10 {
+			k.s.Send(&wire.Reset{Channel: 1, Epoch: 2})
+			synctest.Wait()
+		}
+		if got := len(k.hears()); got != 10 {
+			t.Errorf("%d of ten messages go", got)
+		}
+		if n := below.looks.Load() - before; n > 0 {
+			t.Errorf("it looked %d times", n)
+		}
+	})
+}
+
+func TestAReaderSaysHowMuchOfAFrameItNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var below kernel
+		k := inUse(t, func(cfg *SessionConfig) { cfg.Below = &below })
+		var got bucket
+		k.s.Get(wire.Get{Channel: 1, Credit: 1}, &got)
+		const size = 50_000
+		f := append(wire.AppendData(nil, 1, size), make([]byte, size)...)
+		k.writes(f[:30_000])
+		k.writes(f[30_000:])
+		k.says(&wire.End{Request: 1})
+		k.goesOn()
+		if len(below.expected) < 3 || below.expected[0] < size-(4<<10) || below.expected[0] > size || below.expected[len(below.expected)-1] != 0 {
+			t.Errorf("it said to need %v of %d bytes, at last 0", below.expected, size)
+		}
+		if got.b.Len() != size {
+			t.Errorf("%d bytes came", got.b.Len())
 		}
 	})
 }
