@@ -4,7 +4,7 @@
 // content of that size can have: 262,144 of 4 MiB.
 //
 // The schedule, the exchange, the sessions and the store are the program's own, over TCP on loopback. The neighbours are simulated in the same
-// process, whose whole memory is reported: a quarter of them says to have everything, the others every second piece, in turn from the even and the odd ones. What they
+// process, without TLS; the whole memory of the process is reported: a quarter of them says to have everything, the others every second piece, in turn from the even and the odd ones. What they
 // really have are the first -pieces pieces, zeros, which they name in their credits. The chaining values of all others are random,
 // so that nothing has to hash 1 TiB. The file is sparse: no space is taken for what does not come.
 package main
@@ -87,10 +87,18 @@ func run(dir string, real uint32, neighbours int) error {
 		return err
 	}
 	defer d.Close()
-	c := &exchange.Content{ID: m.ID, Manifest: m}
+	c := &exchange.Content{
+		ID: m.ID, Manifest: m,
+		Failed: func(err error) { fmt.Fprintln(os.Stderr, "tebi: the store:", err) },
+		Note:   func(who string, o *exchange.Offence) { fmt.Fprintln(os.Stderr, "tebi: cut off:", who, o) },
+	}
 	x.Add(c)
 	for i := range neighbours {
-		if err := sit(ctx, &all, x, &giver{m: m, number: i, real: real, of: neighbours}); err != nil {
+		g := &giver{m: m, number: i, real: real, out: make(map[uint64]uint32)}
+		for p := uint32(i); p < real; p += uint32(neighbours) {
+			g.left = append(g.left, p) // each by one neighbour
+		}
+		if err := sit(ctx, &all, x, g); err != nil {
 			return err
 		}
 	}
@@ -130,10 +138,8 @@ func sit(ctx context.Context, all *sync.WaitGroup, x *exchange.Exchange, g *give
 		return err
 	}
 	session := func(conn net.Conn, self, other byte, handle func(*peer.Session, wire.Message) error) *peer.Session {
-		under := peer.Coalesce(conn)
-		under.Gather()
 		return peer.NewSession(peer.SessionConfig{
-			Conn: under, Flush: under.Flush, Self: wire.PeerID{self}, Other: wire.PeerID{other}, Dialled: self != 0,
+			Conn: conn, Flush: func() error { return nil }, Self: wire.PeerID{self}, Other: wire.PeerID{other}, Dialled: self != 0,
 			Hello: wire.Hello{Version: 1, Instance: uint64(self) + 1}, Handle: handle,
 		})
 	}
@@ -156,15 +162,14 @@ func sit(ctx context.Context, all *sync.WaitGroup, x *exchange.Exchange, g *give
 
 // giver is a simulated neighbour.
 type giver struct {
-	m        *content.Manifest
-	s        *peer.Session
-	number   int
-	of       int // how many there are
-	real     uint32
-	channel  uint64
-	named    uint32 // how many pieces it has named
-	credit   uint64
-	promised int
+	m       *content.Manifest
+	s       *peer.Session
+	number  int
+	real    uint32
+	channel uint64
+	left    []uint32          // pieces to be named
+	out     map[uint64]uint32 // credits that are out, and what they name
+	credit  uint64
 }
 
 // hear answers as a peer would that always has something to give. It runs in the goroutine of the session's reader.
@@ -180,9 +185,13 @@ func (g *giver) hear(s *peer.Session, m wire.Message) error {
 	case *wire.Want:
 		g.promise()
 	case *wire.Pass:
-		g.promised--
+		g.left = append(g.left, g.out[m.Credit])
+		delete(g.out, m.Credit)
 	case *wire.Get:
-		g.promised--
+		if named := g.out[m.Credit]; named != m.Piece {
+			g.left = append(g.left, named)
+		}
+		delete(g.out, m.Credit)
 		if m.Piece >= g.real {
 			s.Refuse(m.Request, wire.ReasonMissing)
 		} else {
@@ -208,16 +217,13 @@ func (g *giver) tell() {
 	}
 }
 
-// promise keeps two credits out, which name what it really has, each piece by one neighbour.
+// promise keeps two credits out, which name what it really has.
 func (g *giver) promise() {
-	for g.promised < 2 {
-		piece := uint32(g.number) + g.named*uint32(g.of)
-		if piece >= g.real {
-			return
-		}
-		g.named++
-		g.promised++
+	for len(g.out) < 2 && len(g.left) > 0 {
+		piece := g.left[0]
+		g.left = g.left[1:]
 		g.credit++
+		g.out[g.credit] = piece
 		g.s.Send(&wire.Credit{Channel: g.channel, Epoch: 1, Number: g.credit, Piece: &piece, Insist: true})
 	}
 }
