@@ -12,11 +12,10 @@ import (
 // below is a network that says how much has arrived.
 type below struct{ acked, looks atomic.Int64 }
 
-func (*below) LimitUnsent(int)        {}
-func (*below) Expect(int)             {}
-func (*below) Held() int              { return 0 }
-func (*below) BaseRTT() time.Duration { return 0 }
-func (b *below) Acked() int64         { b.looks.Add(1); return b.acked.Load() }
+func (*below) LimitUnsent(int) {}
+func (*below) Expect(int)      {}
+func (*below) Unsent() int     { return 0 }
+func (b *below) Acked() int64  { b.looks.Add(1); return b.acked.Load() }
 
 // A leecher that has enough coming passes for later, and takes what one gives who has nobody else to give to.
 func TestWhoHasEnoughComingPassesForLaterUnlessAGiverInsists(t *testing.T) {

@@ -1,9 +1,7 @@
 package peer
 
 import (
-	"math"
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,10 +12,10 @@ func limitUnsent(conn net.Conn, bytes int) {
 	control(conn, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes) })
 }
 
-// held returns how many bytes the kernel has taken that the other side has not acknowledged.
-func held(conn net.Conn) (bytes int) {
+// unsent returns how many bytes the kernel has taken and not sent.
+func unsent(conn net.Conn) (bytes int) {
 	control(conn, func(fd int) {
-		if n, err := unix.IoctlGetUint32(fd, unix.SIOCOUTQ); err == nil { // an int of C
+		if n, err := unix.IoctlGetUint32(fd, unix.SIOCOUTQNSD); err == nil { // an int of C
 			bytes = int(n)
 		}
 	})
@@ -26,23 +24,12 @@ func held(conn net.Conn) (bytes int) {
 
 // acked returns how many bytes the other side has acknowledged in all.
 func acked(conn net.Conn) (bytes int64) {
-	if info := tcpInfo(conn); info != nil {
-		bytes = int64(info.Bytes_acked)
-	}
+	control(conn, func(fd int) {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			bytes = int64(info.Bytes_acked)
+		}
+	})
 	return bytes
-}
-
-// baseRTT returns the shortest round trip of the last minutes.
-func baseRTT(conn net.Conn) (d time.Duration) {
-	if info := tcpInfo(conn); info != nil && info.Min_rtt != math.MaxUint32 {
-		d = time.Duration(info.Min_rtt) * time.Microsecond
-	}
-	return d
-}
-
-func tcpInfo(conn net.Conn) (info *unix.TCPInfo) {
-	control(conn, func(fd int) { info, _ = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO) })
-	return info
 }
 
 // wakeFor has a reader that waits woken when so many bytes are there, or nothing more can come.

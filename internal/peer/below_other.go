@@ -2,19 +2,13 @@
 
 package peer
 
-import (
-	"net"
-	"time"
-)
+import "net"
 
 // limitUnsent does nothing where the system lacks the option.
 func limitUnsent(net.Conn, int) {}
 
-// held returns 0: it is not known.
-func held(net.Conn) int { return 0 }
-
-// baseRTT returns 0: it is not known.
-func baseRTT(net.Conn) time.Duration { return 0 }
+// unsent returns 0: it is not known.
+func unsent(net.Conn) int { return 0 }
 
 // acked returns 0: it is not known.
 func acked(net.Conn) int64 { return 0 }

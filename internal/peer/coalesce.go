@@ -38,11 +38,8 @@ func (c *Coalesced) Gather() { c.w = bufio.NewWriterSize(c.Conn, gatherSize) }
 // LimitUnsent bounds the bytes that the kernel takes before it can send them.
 func (c *Coalesced) LimitUnsent(bytes int) { limitUnsent(c.Conn, bytes) }
 
-// Held returns how many bytes the kernel has taken that have not been acknowledged, where that is known.
-func (c *Coalesced) Held() int { return held(c.Conn) }
-
-// BaseRTT returns the shortest round trip of late, where that is known.
-func (c *Coalesced) BaseRTT() time.Duration { return baseRTT(c.Conn) }
+// Unsent returns how many bytes the kernel has taken and not sent, where that is known.
+func (c *Coalesced) Unsent() int { return unsent(c.Conn) }
 
 // Acked returns how many bytes the other side has acknowledged in all, where that is known.
 func (c *Coalesced) Acked() int64 { return acked(c.Conn) }

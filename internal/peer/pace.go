@@ -6,13 +6,11 @@ import (
 	"shoal/internal/wire"
 )
 
-// pace fits the size of data frames, and of what may be under way, to the rate at which a connection takes them. What is under way beyond what the
-// way itself holds stands in the queues of links: several connections with windows that TCP has opened once overflow them.
+// pace fits the size of data frames, and of what the kernel may hold unsent, to the rate at which a connection takes them.
 type pace struct {
 	below  Below         // nil: nobody is told
 	frame  int           // bytes of the next data frame
-	unsent int           // what the kernel may hold unsent: as much
-	window int           // what it may hold that has not arrived
+	unsent int           // what the kernel may hold
 	skip   int           // bytes that an idle connection takes at once, which says nothing of its rate
 	bytes  int           // that were measured
 	busy   time.Duration // how long they took
@@ -32,22 +30,17 @@ func newPace(below Below) *pace {
 // set takes over how many bytes the connection moves in a frame's time.
 func (p *pace) set(share int) {
 	p.frame = min(max(share, minFrame), wire.MaxDataBytes)
-	unsent := min(max(share, minFrame), maxUnsent)
-	p.window = 2 * unsent
-	if p.below == nil {
+	if unsent := min(max(share, minFrame), maxUnsent); unsent != p.unsent {
 		p.unsent = unsent
-		return
-	}
-	p.window += int(2 * int64(unsent) * int64(p.below.BaseRTT()) / int64(frameTime))
-	if unsent != p.unsent {
-		p.unsent = unsent
-		p.below.LimitUnsent(unsent)
+		if p.below != nil {
+			p.below.LimitUnsent(unsent)
+		}
 	}
 }
 
 // idle says that there is nothing to send.
 func (p *pace) idle() {
-	p.skip, p.last, p.since, p.until = p.frame+p.window, time.Time{}, time.Time{}, time.Time{}
+	p.skip, p.last, p.since, p.until = p.frame+p.unsent, time.Time{}, time.Time{}, time.Time{}
 }
 
 // sent says that a frame has gone.
@@ -66,9 +59,9 @@ func (p *pace) sent(now time.Time, bytes int) {
 	p.bytes, p.busy = 0, 0
 }
 
-// wait returns how long to wait before the next frame, when the kernel holds many bytes that have not arrived. A fast connection is left to the
-// kernel. Stuck says that nothing has arrived for too long; what is held does not say so, as control messages go on adding to it.
-func (p *pace) wait(now time.Time, held func() int, acked func() int64) (wait time.Duration, stuck bool) {
+// wait returns how long to wait before the next frame, when the kernel holds many bytes unsent: it takes whole segments of 64 KiB whatever it was
+// told. A fast connection is left to it. Stuck says that nothing has arrived for too long; what is unsent does not say so, as control messages go on adding to it.
+func (p *pace) wait(now time.Time, unsent func() int, acked func() int64) (wait time.Duration, stuck bool) {
 	if p.unsent >= maxUnsent {
 		p.since = time.Time{}
 		return 0, false
@@ -76,7 +69,7 @@ func (p *pace) wait(now time.Time, held func() int, acked func() int64) (wait ti
 	if now.Before(p.until) { // a control message came between: nothing else has changed
 		return p.until.Sub(now), false
 	}
-	over := held() - p.window
+	over := unsent() - p.unsent
 	if over <= 0 {
 		p.since = time.Time{}
 		return 0, false

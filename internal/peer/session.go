@@ -40,10 +40,10 @@ const (
 	floodBurst = 60000
 	// smallData is the length below which a data frame counts as a control frame does: it is mostly work.
 	smallData = 1 << 10
-	// frameTime is how much time of a connection one data frame may take, and twice as much what is under way: a control
+	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
 	// message waits for both.
 	frameTime  = 20 * time.Millisecond
-	minFrame   = 4 << 10
+	minFrame   = 16 << 10
 	firstFrame = 16 << 10
 	maxUnsent  = 256 << 10
 	minWait    = time.Millisecond
@@ -102,11 +102,10 @@ type Serving struct {
 
 // Below is the network below a session, as far as it can be asked and told.
 type Below interface {
-	LimitUnsent(bytes int)  // bounds what it takes before it can send it
-	Held() int              // bytes that it has taken and that have not arrived
-	Acked() int64           // bytes that have arrived, in all; 0: it is not known
-	BaseRTT() time.Duration // the shortest round trip of late, when nothing waits on the way; 0: it is not known
-	Expect(bytes int)       // how many bytes the reader needs before it can go on
+	LimitUnsent(bytes int) // bounds what it takes before it can send it
+	Unsent() int           // bytes that it has taken and not sent
+	Acked() int64          // bytes that have arrived, in all; 0: it is not known
+	Expect(bytes int)      // how many bytes the reader needs before it can go on
 }
 
 // SessionConfig says what a [Session] works with.

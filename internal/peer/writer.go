@@ -112,7 +112,7 @@ func (s *Session) hold(ctx context.Context, p *pace, t *turn, rest int64, unflus
 	now := time.Now()
 	if s.cfg.Below != nil {
 		stuck := false
-		if wait, stuck = p.wait(now, s.cfg.Below.Held, s.cfg.Below.Acked); stuck {
+		if wait, stuck = p.wait(now, s.cfg.Below.Unsent, s.cfg.Below.Acked); stuck {
 			return 0, ErrOutbox
 		}
 	}
