@@ -24,54 +24,16 @@ import (
 
 // getVerified fetches a content by link, name or id in a swarm.
 func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
-	if len(o.from) > 0 || o.chunkFiles {
-		return &usageError{"--from and --chunk-files are for the classic protocol"}
-	}
-	req := node.FetchRequest{
-		Name: what, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Patience: o.timeout,
-		Note: func(text string) {
-			if e.json {
-				printJSON(e.stdout, jsonNote{1, "note", text})
-			} else if !e.quiet {
-				e.screen.printf("warning: %s\n", oneLine(text))
-			}
-		},
-	}
-	if o.blake3 != "" {
-		id, err := content.ParseID(strings.ToLower(o.blake3))
-		if err != nil {
-			return &usageError{"--blake3: " + err.Error()}
-		}
-		req.ID = content.PrefixOf(id)
-	}
-	if o.sha256 != "" && !o.classic {
-		return &usageError{"--sha256 is for the classic protocol: here the content's id is checked, which is its BLAKE3 hash"}
-	}
-	sw, err := swarmOf(ctx, e, what, &req)
+	req, sw, err := fetchRequest(ctx, e, o, what)
 	if err != nil {
 		return err
-	}
-	name := req.Name
-	if o.output == "" || o.timeout < 0 {
-		return &usageError{"--output must not be empty, nor --timeout below 0"}
-	}
-	if req.Selection = (bundle.Selection{Only: o.only, Except: o.except}); req.Selection.Check() != nil {
-		return &usageError{req.Selection.Check().Error()}
-	}
-	if o.output == "-" {
-		if req.Out, err = toOutput(e, o); err != nil {
-			return err
-		}
-	} else {
-		req.Dir, req.Target = target(o.output, "")
-		req.Either = req.Target == "" && isPath(o.output)
 	}
 	m, err := o.member(e, sw, slog.LevelWarn)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	began := time.Now()
+	name, began := req.Name, time.Now()
 	return m.Run(ctx, func(ctx context.Context) error {
 		if bridged, err := onlyClassicHas(ctx, m, req); err != nil {
 			return err
@@ -84,44 +46,96 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 		stop()
 		track.end()
 		if err != nil {
-			st := f.Status()
-			err = errors.Join(err, f.Close())
-			if st.Directory && errors.Is(err, store.ErrExists) {
-				_, none := os.Lstat(filepath.Join(req.Dir, st.Name))
-				return dirExists(err, o.output, req.Either && none != nil)
-			}
-			if req.Out != nil { // what was fetched for a stream goes with it
-				st.Exchange.Done = 0
-			}
-			return fetchFailed(ctx, m, noFolder(err, req.Dir), st)
+			return whyFetchFailed(ctx, m, f, req, o, err)
 		}
 		if req.Out != nil {
 			closeOutput(e)
 		}
 		printFetched(e, got, time.Since(began), req.Out != nil)
-		if got.Already && got.Directory && !o.stay {
-			return f.Close()
-		}
-		if got.Already && !got.Directory {
-			if !o.stay {
-				return nil
-			}
-			if _, err := m.Share(ctx, got.Path, name, nil); err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return nil
-		}
-		if !o.once {
-			if o.stay && !e.quiet && !e.json {
-				e.screen.printf("Giving %s to others. Ctrl-C stops that.\n", quote(got.Name))
-			}
-			stop := watchGiving(e, f)
-			f.Give(ctx, o.stay)
-			stop()
-		}
-		return f.Close()
+		return giveOn(ctx, e, o, m, f, got, name)
 	})
+}
+
+// fetchRequest makes a request, and finds its swarm, of what was typed.
+func fetchRequest(ctx context.Context, e *env, o getOptions, what string) (req node.FetchRequest, sw *identity.Swarm, err error) {
+	req = node.FetchRequest{
+		Name: what, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Patience: o.timeout,
+		Note: func(text string) {
+			if e.json {
+				printJSON(e.stdout, jsonNote{1, "note", text})
+			} else if !e.quiet {
+				e.screen.printf("warning: %s\n", oneLine(text))
+			}
+		},
+	}
+	if len(o.from) > 0 || o.chunkFiles {
+		return req, nil, &usageError{"--from and --chunk-files are for the classic protocol"}
+	}
+	if o.blake3 != "" {
+		id, err := content.ParseID(strings.ToLower(o.blake3))
+		if err != nil {
+			return req, nil, &usageError{"--blake3: " + err.Error()}
+		}
+		req.ID = content.PrefixOf(id)
+	}
+	if o.sha256 != "" && !o.classic {
+		return req, nil, &usageError{"--sha256 is for the classic protocol: here the content's id is checked, which is its BLAKE3 hash"}
+	}
+	if sw, err = swarmOf(ctx, e, what, &req); err != nil {
+		return req, nil, err
+	}
+	if o.output == "" || o.timeout < 0 {
+		return req, nil, &usageError{"--output must not be empty, nor --timeout below 0"}
+	}
+	if req.Selection = (bundle.Selection{Only: o.only, Except: o.except}); req.Selection.Check() != nil {
+		return req, nil, &usageError{req.Selection.Check().Error()}
+	}
+	if o.output == "-" {
+		req.Out, err = toOutput(e, o)
+		return req, sw, err
+	}
+	req.Dir, req.Target = target(o.output, "")
+	req.Either = req.Target == "" && isPath(o.output)
+	return req, sw, nil
+}
+
+// whyFetchFailed ends a fetch that has failed, and returns what the user is told of it.
+func whyFetchFailed(ctx context.Context, m *node.Member, f *node.Fetch, req node.FetchRequest, o getOptions, err error) error {
+	st := f.Status()
+	err = errors.Join(err, f.Close())
+	if st.Directory && errors.Is(err, store.ErrExists) {
+		_, none := os.Lstat(filepath.Join(req.Dir, st.Name))
+		return dirExists(err, o.output, req.Either && none != nil)
+	}
+	if req.Out != nil { // what was fetched for a stream goes with it
+		st.Exchange.Done = 0
+	}
+	return fetchFailed(ctx, m, noFolder(err, req.Dir), st)
+}
+
+// giveOn gives what was fetched to others, as long as the user wants that.
+func giveOn(ctx context.Context, e *env, o getOptions, m *node.Member, f *node.Fetch, got *node.Fetched, name string) error {
+	switch {
+	case got.Already && !o.stay && got.Directory:
+		return f.Close()
+	case got.Already && !o.stay:
+		return nil
+	case got.Already && !got.Directory:
+		if _, err := m.Share(ctx, got.Path, name, nil); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
+	if !o.once {
+		if o.stay && !e.quiet && !e.json {
+			e.screen.printf("Giving %s to others. Ctrl-C stops that.\n", quote(got.Name))
+		}
+		stop := watchGiving(e, f)
+		f.Give(ctx, o.stay)
+		stop()
+	}
+	return f.Close()
 }
 
 // onlyClassicHas says whether a name must be asked of classic peers, since nobody offers it in the swarm, and the user allows that.

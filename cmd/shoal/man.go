@@ -66,6 +66,9 @@ func plainRoot(root *cobra.Command) *cobra.Command {
 	root.DisableAutoGenTag = true
 	root.InitDefaultHelpCmd()
 	root.PersistentFlags().Lookup("state").DefValue = "~/.local/state/shoal"
+	if peer, _, err := root.Find([]string{"peer"}); err == nil {
+		peer.Flags().Lookup("config").DefValue = "~/.config/shoal/peer.toml"
+	}
 	return root
 }
 
