@@ -33,13 +33,18 @@ func newTrack(e *env, read func(ended bool) (rec history.Record, keep bool)) *tr
 				return
 			}
 		}
-		ticker := time.NewTicker(history.Every)
-		defer ticker.Stop()
+		timer := time.NewTimer(history.Every)
+		defer timer.Stop()
 		for {
 			select {
-			case <-ticker.C:
+			case <-timer.C:
 				rec, _ := now(false)
+				wait := history.Every
+				if run.Same(rec) {
+					wait = history.Still
+				}
 				err = run.Update(rec)
+				timer.Reset(wait)
 			case <-t.done:
 				rec, keep := now(true)
 				last := &rec

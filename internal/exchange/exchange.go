@@ -19,8 +19,9 @@ import (
 const (
 	// tick is how often progress is read, and deadlines are looked at.
 	tick = 50 * time.Millisecond
-	// quietTick is how often that is while nothing moves.
+	// quietTick is how often that is while nothing moves, stillTick while nothing happens at all.
 	quietTick = time.Second
+	stillTick = 10 * time.Second
 	// rateMean is over about how long the rate that is shown is a mean.
 	rateMean = 2 * time.Second
 	// ackTime is how long what was sent may take to arrive, as far as it is looked for.
@@ -253,7 +254,7 @@ func (x *Exchange) Run(ctx context.Context) error {
 	}
 	ticker := time.NewTimer(0)
 	defer ticker.Stop()
-	quiet := false // nothing moves: there is nothing to measure
+	quiet, still := false, false // nothing moves: there is nothing to measure; nor has anything happened since that was shown
 	news := time.NewTimer(time.Hour)
 	defer news.Stop()
 	for {
@@ -265,12 +266,16 @@ func (x *Exchange) Run(ctx context.Context) error {
 			for range len(x.inbox) { // all that has come: decisions are made of the newest state
 				(<-x.inbox)(l)
 			}
-		case <-ticker.C:
-			l.measure()
-			ticker.Reset(tick)
-			if quiet = l.quiet(); quiet {
+			if still {
+				still = false
 				ticker.Reset(quietTick)
 			}
+		case <-ticker.C:
+			l.measure()
+			was := quiet
+			quiet = l.quiet()
+			still = was && quiet && l.still()
+			ticker.Reset(pause(quiet, still))
 		case <-news.C:
 			l.tellNews()
 		}
@@ -286,6 +291,17 @@ func (x *Exchange) Run(ctx context.Context) error {
 			ticker.Reset(tick)
 		}
 	}
+}
+
+// pause is how long the next look may wait.
+func pause(quiet, still bool) time.Duration {
+	switch {
+	case still:
+		return stillTick
+	case quiet:
+		return quietTick
+	}
+	return tick
 }
 
 // buffered is what a piece under way has of bytes; its reader counts, the loop reads.

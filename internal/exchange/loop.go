@@ -502,6 +502,16 @@ func (l *loop) quiet() bool {
 	return !l.giver.Busy()
 }
 
+// still says whether what is shown of all contents would be the same later.
+func (l *loop) still() bool {
+	for _, c := range l.order {
+		if c != nil && (c.rate >= 1 || time.Now().Before(c.paused)) {
+			return false
+		}
+	}
+	return true
+}
+
 // wantAgain wants what the schedule believes to be wanted, when a pause is over.
 func (l *loop) wantAgain(c *exchanged) {
 	if c.taker == nil || time.Now().Before(c.paused) {

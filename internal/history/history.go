@@ -1,7 +1,7 @@
 // Package history keeps what a machine transfers, for shoal status, which is another process: what is under way, and the last that ended. Each
 // transfer is a small file of its own in one folder, so that no process waits for another and a crash spoils nothing:
 //
-//   - RANDOM.running is replaced every second while a transfer runs, and removed at its end. One that is older than that by far was left
+//   - RANDOM.running is replaced every second while a transfer runs (every 5 while nothing moves), and removed at its end. One that is older than that by far was left
 //     behind.
 //   - TIME-RANDOM.done is a transfer that has ended. The newest [Kept] are kept.
 //
@@ -23,8 +23,9 @@ import (
 const (
 	// Kept is how many transfers that have ended are kept.
 	Kept = 32
-	// Every is how often a running transfer says how it is.
+	// Every is how often a running transfer says how it is, Still how often while nothing moves.
 	Every = time.Second
+	Still = 5 * time.Second
 	// stale is how old the word of a running transfer may be.
 	stale = 10 * time.Second
 	// maxFile bounds what is read of a file.
@@ -71,6 +72,7 @@ func In(state string) *Folder { return &Folder{filepath.Join(state, "transfers")
 type Running struct {
 	f    *Folder
 	path string
+	last Record // that was written
 }
 
 // Start begins to tell of a transfer.
@@ -82,12 +84,21 @@ func (f *Folder) Start(r Record) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &Running{f, t.Name()}
+	run := &Running{f: f, path: t.Name()}
 	return run, errors.Join(t.Close(), run.Update(r))
 }
 
+// Same says whether nothing has changed but the time since [Running.Update].
+func (r *Running) Same(rec Record) bool {
+	rec.Seconds = r.last.Seconds
+	return rec == r.last
+}
+
 // Update tells how it is.
-func (r *Running) Update(rec Record) error { return write(r.path, rec) }
+func (r *Running) Update(rec Record) error {
+	r.last = rec
+	return write(r.path, rec)
+}
 
 // End removes what was told. With last it is a transfer that has ended, and is kept.
 func (r *Running) End(last *Record) error {

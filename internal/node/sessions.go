@@ -37,6 +37,9 @@ const (
 	minRedial   = time.Second
 	maxRedial   = time.Minute
 	dialTimeout = 5 * time.Second
+	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
+	lookEvery  = 200 * time.Millisecond
+	quietEvery = 5 * time.Second
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -161,19 +164,24 @@ func (ss *sessions) kick() {
 // run dials whom it should until ctx ends, and ends all sessions then.
 func (ss *sessions) run(ctx context.Context) {
 	defer ss.running.Wait()
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ss.wake:
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		for _, id := range ss.thin() {
 			ss.m.client.Follow(id, true)
 		}
-		for _, c := range ss.due() {
+		due, all := ss.due()
+		timer.Reset(lookEvery)
+		if all {
+			timer.Reset(quietEvery)
+		}
+		for _, c := range due {
 			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
 				err := ss.dial(ctx, to)
@@ -205,11 +213,12 @@ func (ss *sessions) thin() (out []content.ID) {
 	return out
 }
 
-// due returns who is to be dialled now, and counts them as being dialled.
-func (ss *sessions) due() (out []*candidate) {
+// due returns who is to be dialled now, and counts them as being dialled; and whether all that are known are connected.
+func (ss *sessions) due() (out []*candidate, all bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	now := time.Now()
+	all = true
 	for _, known := range ss.candidates {
 		connected := 0
 		for k := range known {
@@ -217,6 +226,7 @@ func (ss *sessions) due() (out []*candidate) {
 				connected++
 			}
 		}
+		all = all && connected == len(known)
 		for k, c := range known {
 			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
@@ -229,7 +239,7 @@ func (ss *sessions) due() (out []*candidate) {
 			out = append(out, c)
 		}
 	}
-	return out
+	return out, all
 }
 
 // beingDialled says whether a peer is dialled for the sake of any content.
@@ -398,6 +408,7 @@ func (ss *sessions) leave(s *peer.Session) {
 	k := who{s.Peer(), s.Instance()}
 	if l := ss.open[k]; l != nil && l.s == s {
 		delete(ss.open, k)
+		ss.kick()
 	}
 }
 

@@ -29,8 +29,9 @@ func newPace(below Below) *pace {
 
 // set takes over how many bytes the connection moves in a frame's time.
 func (p *pace) set(share int) {
-	p.frame = min(max(share, minFrame), wire.MaxDataBytes)
-	if unsent := min(max(share, minFrame), maxUnsent); unsent != p.unsent {
+	share = max(share, min(minFrame, slowFrames*share), leastFrame)
+	p.frame = min(share, wire.MaxDataBytes)
+	if unsent := min(share, maxUnsent); unsent != p.unsent {
 		p.unsent = unsent
 		if p.below != nil {
 			p.below.LimitUnsent(unsent)

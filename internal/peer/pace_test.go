@@ -30,8 +30,9 @@ func TestFramesAndWhatTheKernelHoldsFitTheRate(t *testing.T) {
 		rate          int // bytes per second; 0: frames take no time
 		frame, unsent int
 	}{
-		{"slow as a drip", 100, minFrame, minFrame},
-		{"1 Mbit/s", 125e3, minFrame, minFrame},
+		{"slow as a drip", 100, leastFrame, leastFrame},
+		{"1 Mbit/s", 125e3, 7500, 7500},
+		{"4 Mbit/s", 500e3, minFrame, minFrame},
 		{"25 Mbit/s", 3125e3, 62500, 62500},
 		{"80 Mbit/s", 10e6, wire.MaxDataBytes, 200e3},
 		{"10 Gbit/s", 1250e6, wire.MaxDataBytes, maxUnsent},

@@ -26,10 +26,13 @@ const (
 	Version = 1
 	// helloTimeout bounds the time until a session is in use.
 	helloTimeout = 10 * time.Second
-	// pingEvery is how often a ping goes out; busyPing, while pieces move: how long an answer takes changes with what waits before it.
+	// idlePing is how long nothing comes before a ping goes out. The other side hears it, and sends none of its own.
+	idlePing = 20 * time.Second
+	// busyPing is how often a ping goes out while pieces move: how long an answer takes changes with what waits before it. The next one
+	// goes out before the last was answered only after pingEvery.
+	busyPing  = 2 * time.Second
 	pingEvery = 5 * time.Second
-	busyPing  = 500 * time.Millisecond
-	// deadAfter is how long nothing may come, while we are reading, and nothing may leave, while we are writing.
+	// deadAfter is how long nothing may come after a ping, while we are reading, and nothing may leave, while we are writing.
 	deadAfter = 15 * time.Second
 	// maxOutbox bounds the control messages that wait to be written, in bytes. Who reads too slowly is dropped.
 	maxOutbox = 4 << 20
@@ -43,8 +46,11 @@ const (
 	// frameTime is how much time of a connection one data frame may take, and as much again what the kernel holds unsent: a control
 	// message waits for both.
 	frameTime  = 20 * time.Millisecond
-	minFrame   = 16 << 10
 	firstFrame = 16 << 10
+	// A frame of less than minFrame costs more than it brings, and may take slowFrames times as long; but none is less than leastFrame.
+	minFrame   = 16 << 10
+	slowFrames = 3
+	leastFrame = 4 << 10
 	maxUnsent  = 256 << 10
 	minWait    = time.Millisecond
 	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
@@ -132,6 +138,8 @@ type Session struct {
 	other wire.Hello
 	ready chan struct{}
 	rtt   atomic.Int64
+	began time.Time
+	heard atomic.Int64 // when something came last, as time since began
 
 	mu       sync.Mutex // guards what follows
 	outbox   []byte     // encoded control messages
@@ -160,7 +168,7 @@ func NewSession(cfg SessionConfig) *Session {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Session{
-		cfg: cfg, ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		cfg: cfg, ready: make(chan struct{}), began: time.Now(), wake: make(chan struct{}, 1),
 		gets: make(map[uint64]bool), asked: make(map[uint64]*asking), fail: func(error) {},
 	}
 }
@@ -374,7 +382,9 @@ func (s *Session) read(ctx context.Context, in *bufio.Reader) error {
 	var data []byte
 	tokens, last := float64(floodBurst), time.Now()
 	for {
-		s.cfg.Conn.SetReadDeadline(time.Now().Add(deadAfter))
+		now := time.Now()
+		s.heard.Store(int64(now.Sub(s.began)))
+		s.cfg.Conn.SetReadDeadline(now.Add(idlePing + deadAfter)) // a ping shortens it
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -116,6 +116,24 @@ func (k *talk) says(ms ...wire.Message) {
 // writes sends bytes to the session, which may end before it has read them all.
 func (k *talk) writes(b []byte) { _, _ = k.conn.Write(b) }
 
+// pings returns how many pings have come since the last time, and forgets what else has.
+func (k *talk) pings() (n int) {
+	synctest.Wait()
+	for {
+		select {
+		case m, ok := <-k.heard:
+			if !ok {
+				return n
+			}
+			if isA[*wire.Ping](m) {
+				n++
+			}
+		default:
+			return n
+		}
+	}
+}
+
 // hears returns what has come since the last time, but for pings.
 func (k *talk) hears() (out []any) {
 	synctest.Wait()
@@ -355,18 +373,56 @@ func (g *gathered) wait() {
 	<-g.last
 }
 
-func TestSilenceOf15SecondsIsDeath(t *testing.T) {
+// Who is silent is asked with a ping, and is dead if nothing comes for 15 seconds then: sooner while a piece is waited for.
+func TestWhoDoesNotAnswerAPingIsDead(t *testing.T) {
+	for name, c := range map[string]struct {
+		waits bool
+		after time.Duration
+	}{
+		"nothing moves":         {false, idlePing + deadAfter},
+		"a piece is waited for": {true, busyPing + deadAfter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := inUse(t, nil)
+				for range 12 {
+					k.says(&wire.Ping{Number: 1})
+					time.Sleep(idlePing - time.Second)
+				}
+				k.says(&wire.Ping{Number: 1})
+				k.goesOn()
+				quiet := time.Now()
+				if c.waits {
+					k.s.Get(wire.Get{Channel: 1, Credit: 1}, &bucket{})
+				}
+				k.ends(ErrDead)
+				if d := time.Since(quiet); d > c.after || d < deadAfter {
+					t.Errorf("it ended after %v", d)
+				}
+			})
+		})
+	}
+}
+
+// While nothing moves there is a ping when nothing has come for 20 seconds, of one side: it does for both.
+func TestAnIdleSessionPingsWhenNothingElseComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := inUse(t, nil)
-		for range 12 {
-			time.Sleep(deadAfter - time.Second)
-			k.says(&wire.Ping{Number: 1})
+		k.says(&wire.Pong{Number: 1})
+		k.pings()
+		for range 10 {
+			time.Sleep(idlePing - time.Second)
+			k.says(&wire.Pong{Number: 99})
 		}
-		k.goesOn()
-		quiet := time.Now()
-		k.ends(ErrDead)
-		if d := time.Since(quiet); d != deadAfter {
-			t.Errorf("it ended after %v", d)
+		if n := k.pings(); n > 0 {
+			t.Errorf("%d pings, though the other side was heard all the time", n)
+		}
+		for n := range uint64(3) {
+			time.Sleep(idlePing)
+			if got := k.pings(); got != 1 {
+				t.Fatalf("%d pings in %v of silence", got, idlePing)
+			}
+			k.says(&wire.Pong{Number: 2 + n})
 		}
 	})
 }

@@ -25,12 +25,22 @@ func (s *Session) write(ctx context.Context) error {
 	turn := turn{limit: s.cfg.Limit}
 	ping := time.NewTimer(0)
 	defer ping.Stop()
+	due := time.Now()
+	again := func(d time.Duration) {
+		due = time.Now().Add(d)
+		ping.Reset(d)
+	}
 	hold := time.NewTimer(time.Hour)
 	defer hold.Stop()
-	unflushed := 0
+	unflushed, busy := 0, false
 	for {
 		s.mu.Lock()
 		batch, s.outbox = s.outbox, batch[:0]
+		if was := busy; len(s.served)+len(s.asked) > 0 != was {
+			if busy = !was; busy && time.Until(due) > busyPing {
+				again(busyPing)
+			}
+		}
 		var v *Serving
 		cancelled := false
 		if len(s.served) > 0 {
@@ -64,13 +74,13 @@ func (s *Session) write(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-s.wake:
 			case <-ping.C:
-				ping.Reset(s.ping())
+				again(s.ping(ctx, busy))
 			}
 			continue
 		}
 		select {
 		case <-ping.C:
-			ping.Reset(s.ping())
+			again(s.ping(ctx, busy))
 		default:
 		}
 		if cancelled {
@@ -216,16 +226,28 @@ func (s *Session) finish(v *Serving, reason wire.Reason) {
 	v.done(reason)
 }
 
-// ping sends a ping, unless the last one is on its way still, and returns when the next one is due.
-func (s *Session) ping() time.Duration {
+// ping sends a ping, unless the last one is on its way still, or there is no need: nothing moves, and something has come of late. It returns
+// when to look again.
+func (s *Session) ping(ctx context.Context, busy bool) time.Duration {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pingedAt.IsZero() || time.Since(s.pingedAt) >= pingEvery {
+	heard := s.began.Add(time.Duration(s.heard.Load()))
+	if quiet := now.Sub(heard); s.pinged > 0 && !busy && quiet < idlePing {
+		return idlePing - quiet
+	}
+	if s.pingedAt.IsZero() || now.Sub(s.pingedAt) >= pingEvery {
+		if s.pingedAt.Before(heard) { // the first since something came
+			s.cfg.Conn.SetReadDeadline(now.Add(deadAfter))
+			if ctx.Err() != nil { // which has ended the reader's time, just before
+				s.cfg.Conn.SetReadDeadline(time.Unix(1, 0))
+			}
+		}
 		s.pinged++
-		s.pingedAt = time.Now()
+		s.pingedAt = now
 		s.send(&wire.Ping{Number: s.pinged})
 	}
-	if len(s.served)+len(s.asked) > 0 {
+	if busy {
 		return busyPing
 	}
 	return pingEvery

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"shoal/internal/wire"
@@ -19,7 +20,7 @@ const (
 	v2Version = 1
 	// v2HelloTime bounds the time until both sides have said what they are.
 	v2HelloTime = 10 * time.Second
-	// v2PingEvery is how often a ping goes out; v2Dead how long nothing may come, and nothing may leave.
+	// v2PingEvery is how long nothing comes before a ping goes out; v2Dead how long nothing may come, and nothing may leave.
 	v2PingEvery = 5 * time.Second
 	v2Dead      = 15 * time.Second
 	// v2Outbox bounds what waits to be written to one connection, in bytes. Who reads too slowly is dropped.
@@ -50,6 +51,8 @@ type v2conn struct {
 	flush func() error
 	in    *bufio.Reader
 	fail  context.CancelCauseFunc
+	began time.Time
+	heard atomic.Int64 // when a message came last, as time since began
 
 	mu     sync.Mutex // guards outbox and last
 	outbox []byte
@@ -62,7 +65,9 @@ func newV2conn(c net.Conn, flush func() error) *v2conn {
 	if flush == nil {
 		flush = func() error { return nil }
 	}
-	return &v2conn{Conn: c, flush: flush, in: bufio.NewReaderSize(c, 4<<10), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {}}
+	return &v2conn{
+		Conn: c, flush: flush, in: bufio.NewReaderSize(c, 4<<10), began: time.Now(), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {},
+	}
 }
 
 // now writes a message at once: before there is a writer.
@@ -124,6 +129,7 @@ func (c *v2conn) receive() (wire.Message, error) {
 		if h.Type == wire.TypeData {
 			return nil, fmt.Errorf("%w: data for a swarm server", errV2Order)
 		}
+		c.heard.Store(int64(time.Since(c.began)))
 		_, _ = c.in.Discard(wire.HeaderSize)
 		payload := make([]byte, h.Len)
 		if _, err := io.ReadFull(c.in, payload); err != nil {
@@ -144,7 +150,7 @@ func deadOr(err error) error {
 
 // write empties the outbox until ctx ends, and says bye then.
 func (c *v2conn) write(ctx context.Context) error {
-	ping := time.NewTicker(v2PingEvery)
+	ping := time.NewTimer(v2PingEvery)
 	defer ping.Stop()
 	number := uint64(0)
 	for {
@@ -180,8 +186,13 @@ func (c *v2conn) write(ctx context.Context) error {
 			return c.now(last)
 		case <-c.wake:
 		case <-ping.C:
-			number++
-			c.send(&wire.Ping{Number: number})
+			quiet := time.Since(c.began) - time.Duration(c.heard.Load())
+			if quiet >= v2PingEvery {
+				quiet = 0
+				number++
+				c.send(&wire.Ping{Number: number})
+			}
+			ping.Reset(v2PingEvery - quiet)
 		}
 	}
 }
