@@ -20,6 +20,8 @@ const (
 	aheadTime = 40 * time.Millisecond
 	// insistTrips is how many round trips before the uplink idles, and half of aheadTime, those are insisted with who have enough: the first may pass.
 	insistTrips = 3
+	// farTime is the round trip from which on a leecher is far.
+	farTime = 150 * time.Millisecond
 	// maxAhead bounds what is promised ahead of a far neighbour's answers, as time of the uplink.
 	maxAhead = time.Second
 	// takenMean is over how many credits the part that is used is a mean, leastTaken what it is taken for at least.
@@ -554,13 +556,16 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 		n, insist := -1, false
 		count, rest, ahead, low, far := g.promised()
 		if count < most+far || rest < ahead {
-			n = g.choose(now, false)
+			n = g.choose(now, false, (*leecher).room)
 		}
 		if n < 0 && rest < low { // the uplink is about to idle
-			n, insist = g.choose(now, true), true
+			n, insist = g.choose(now, true, (*leecher).room), true
+		}
+		if n < 0 && (count < most+far || rest < ahead) { // is anybody far who may have more?
+			n, insist = g.choose(now, false, (*leecher).alone), false
 		}
 		if n < 0 && now-g.changed >= g.patience && !g.limited() {
-			if n, insist = g.choose(now, false), false; n >= 0 {
+			if n, insist = g.choose(now, false, (*leecher).room), false; n >= 0 {
 				g.patience = min(2*g.patience, maxPatience)
 				g.tries++
 			}
@@ -663,18 +668,34 @@ func (l *leecher) room() bool {
 	if len(l.promises) >= maxPromises {
 		return false
 	}
-	rest := int64(0)
-	for _, p := range l.promises {
-		rest += p.size - p.sent
-	}
-	return len(l.promises) < perLeecher || !l.slow && float64(rest) < l.best*min(l.rtt+aheadTime, maxAhead).Seconds()
+	return len(l.promises) < perLeecher || !l.slow && float64(l.rest()) < l.trip()
 }
 
+// alone says whether one that is far may have another promise when nobody else can be given any: as many as all together may have otherwise.
+// With two, no more would ever be seen to be taken than two in a round trip.
+func (l *leecher) alone() bool {
+	if l.rtt < farTime || l.streak > 0 || l.slow || len(l.promises) == 0 || len(l.promises) >= maxPromises {
+		return false
+	}
+	return float64(l.rest()) < l.trip()+float64(promises*l.promises[0].size)
+}
+
+// rest returns the bytes that are promised and have not gone.
+func (l *leecher) rest() (n int64) {
+	for _, p := range l.promises {
+		n += p.size - p.sent
+	}
+	return n
+}
+
+// trip returns the bytes that it takes in a round trip and aheadTime.
+func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
+
 // choose returns the leecher whose identity was served longest ago, of those that want something, now or later; -1 if there is none.
-func (g *Giver) choose(now time.Duration, later bool) int {
+func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
 	for n, l := range g.peers {
-		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !l.room() {
+		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) {
 			continue
 		}
 		if best < 0 || l.served < g.peers[best].served {

@@ -153,6 +153,31 @@ func TestALeecherThatTakesMoreInARoundTripHasMorePromises(t *testing.T) {
 	}
 }
 
+// Two pieces in each round trip would be all that a far leecher could ever take, however fast the way is.
+func TestAFarLeecherAloneIsPromisedWhatAllMayHave(t *testing.T) {
+	for _, c := range []struct {
+		rtt  time.Duration
+		want int
+	}{{farTime - 1, perLeecher}, {farTime, promises}} {
+		d := newDesk(t, false, 100, 0)
+		d.g.SetRTT(0, c.rtt)
+		d.wants(0)
+		if n := len(d.g.Plan(d.now)); n != c.want {
+			t.Errorf("%d promises over a round trip of %v", n, c.rtt)
+		}
+	}
+	d := newDesk(t, false, 100, 0, 1, 2)
+	d.g.SetRTT(0, farTime)
+	d.wants(0, 1, 2)
+	each := make(map[int]int)
+	for _, g := range d.g.Plan(d.now) {
+		each[g.Peer]++
+	}
+	if each[0] > perLeecher {
+		t.Errorf("beside others it is promised %d", each[0])
+	}
+}
+
 func TestALeecherIsNotPromisedMoreThanASessionServes(t *testing.T) {
 	d := newDesk(t, false, 100, 0)
 	d.g.SetRTT(0, time.Second)
@@ -271,7 +296,7 @@ func TestAGiverInsistsBeforeItsUplinkIdles(t *testing.T) {
 		d := newDesk(t, false, 100, 0)
 		d.g.SetRTT(0, c.rtt)
 		d.wants(0)
-		d.gives(0, 0)
+		d.g.Plan(d.now)
 		d.g.uplink = 10_000
 		if _, _, _, low, _ := d.g.promised(); low != c.want {
 			t.Errorf("%v away: it insists below %v bytes, want %v", c.rtt, low, c.want)
@@ -439,7 +464,7 @@ func TestAFarNeighbourHasLongerToAnswer(t *testing.T) {
 		d := newDesk(t, false, 100, 0)
 		d.g.SetRTT(0, c.rtt)
 		d.wants(0)
-		if g := d.gives(0, 0); g[0].Expires != c.want {
+		if g := d.g.Plan(d.now); g[0].Expires != c.want {
 			t.Errorf("at %v round trip a credit lives %v, want %v", c.rtt, g[0].Expires, c.want)
 		}
 	}
