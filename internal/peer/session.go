@@ -30,7 +30,7 @@ const (
 	idlePing = 20 * time.Second
 	// busyPing is how often a ping goes out while pieces move: how long an answer takes changes with what waits before it. The next one
 	// goes out before the last was answered only after pingEvery.
-	busyPing  = 2 * time.Second
+	busyPing  = 500 * time.Millisecond
 	pingEvery = 5 * time.Second
 	// deadAfter is how long nothing may come after a ping, while we are reading, and nothing may leave, while we are writing.
 	deadAfter = 15 * time.Second
@@ -500,7 +500,9 @@ func (s *Session) take(m wire.Message) error {
 		s.mu.Lock()
 		if m.Number == s.pinged && !s.pingedAt.IsZero() {
 			took := int64(time.Since(s.pingedAt))
-			if mean := s.rtt.Load(); mean > 0 {
+			if mean := s.rtt.Load(); took > mean && mean > 0 { // queues fill faster than one may notice
+				took = mean + (took-mean)/2
+			} else if mean > 0 {
 				took = mean + (took-mean)/4
 			}
 			s.rtt.Store(took)

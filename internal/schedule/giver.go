@@ -43,7 +43,8 @@ const (
 	maxPatience = time.Minute
 	// grows is how many times the uplink must be what it was, to have grown.
 	grows = 1.25
-	// A credit expires after minExpiry or four round trips, at most maxExpiry; each expiry in a row doubles a pause.
+	// A credit expires after minExpiry, four round trips, or twice what an answer took that came too late, at most maxExpiry; each expiry in a row
+	// doubles a pause.
 	minExpiry = 250 * time.Millisecond
 	maxExpiry = 2 * time.Second
 	maxPause  = 30 * time.Second
@@ -142,7 +143,8 @@ type leecher struct {
 	wants    []int // contents of which it wants pieces now
 	later    []int // contents of which it wants pieces, but has enough coming for now
 	promises []*promise
-	expired  []Grant
+	expired  []*promise
+	waited   time.Duration // how long its answers take, also those that came after a credit had expired
 
 	sent  int64         // bytes since the last sample
 	rate  float64       // bytes per second, of late
@@ -307,7 +309,7 @@ func (l *leecher) find(credit uint64) *promise {
 
 // late returns which of the expired credits this is, or -1.
 func (l *leecher) late(credit uint64) int {
-	return slices.IndexFunc(l.expired, func(g Grant) bool { return g.Credit == credit })
+	return slices.IndexFunc(l.expired, func(p *promise) bool { return p.Credit == credit })
 }
 
 // settle ends a promise: its piece has left, or is free again.
@@ -358,6 +360,16 @@ func (l *leecher) answered(took time.Duration) {
 		l.rtt = took
 	}
 	l.rtt += (took - l.rtt) / rttMean
+	l.waited += (took - l.waited) / rttMean
+}
+
+// tooLate takes in an answer to a credit that had expired: the next ones live longer. Who has a slow way back would else be paused again and again. How far
+// it is, and so what is promised ahead, is not concluded from it.
+func (l *leecher) tooLate(p *promise, now time.Duration) {
+	if took := min(now-p.at, maxExpiry); took > l.waited && !p.active {
+		l.waited = took
+	}
+	p.active = true // once is enough
 }
 
 // Pass says that a neighbour has no use for a credit: none at all, or with busy, not now. It says want again when that changes. It
@@ -375,6 +387,7 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) (c int)
 		g.settle(l, p, false, now)
 		c = p.Content
 	} else if i := l.late(credit); i >= 0 {
+		l.tooLate(l.expired[i], now)
 		c = l.expired[i].Content
 	}
 	if g.content(c) == nil {
@@ -396,7 +409,8 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 	}
 	p := l.find(credit)
 	if p == nil || p.active {
-		if l.late(credit) >= 0 {
+		if i := l.late(credit); i >= 0 {
+			l.tooLate(l.expired[i], now)
 			return Expired
 		}
 		return Unknown
@@ -522,7 +536,7 @@ func (g *Giver) expire(now time.Duration) {
 				continue
 			}
 			g.settle(l, p, false, now)
-			if l.expired = append(l.expired, p.Grant); len(l.expired) > keptExpired {
+			if l.expired = append(l.expired, p); len(l.expired) > keptExpired {
 				l.expired = l.expired[1:]
 			}
 			if now >= l.paused { // those that expire together count once
@@ -616,7 +630,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 		}
 	}
 	v := g.contents[c]
-	expiry := min(max(minExpiry, 4*l.rtt), maxExpiry)
+	expiry := min(max(minExpiry, 4*l.rtt, 2*l.waited), maxExpiry)
 	p := &promise{
 		at: now, Grant: Grant{Peer: n, Content: c, Credit: g.next, Piece: g.name(v, n), Insist: insist, Expires: now + expiry}, size: v.piece,
 	}

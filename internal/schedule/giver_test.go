@@ -457,6 +457,33 @@ func TestReconnectingDoesNotEndAPause(t *testing.T) {
 	d.gives()
 }
 
+// Who answers when its credit has expired has a slow way back, and gets more time; said again it counts no more.
+func TestALateAnswerMakesCreditsLiveLonger(t *testing.T) {
+	for name, answer := range map[string]func(g *Giver, now time.Duration, credit uint64){
+		"a get":  func(g *Giver, now time.Duration, credit uint64) { g.Get(now, 0, credit, 0, 3) },
+		"a pass": func(g *Giver, now time.Duration, credit uint64) { g.Pass(now, 0, credit, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, false, 100, 0)
+			d.wants(0)
+			a := d.gives(0, 0)
+			d.now = minExpiry
+			d.g.Plan(d.now)
+			answer(d.g, minExpiry+50*time.Millisecond, a[0].Credit)
+			answer(d.g, time.Hour, a[0].Credit)
+			d.now = minExpiry + maxPause
+			d.wants(0)
+			late := d.g.Plan(d.now)
+			if len(late) == 0 || late[0].Expires-d.now != 2*(minExpiry+50*time.Millisecond) {
+				t.Errorf("the next are %+v", late)
+			}
+			if l := d.g.peers[0]; l.rtt > 0 {
+				t.Errorf("it counts as %v away", l.rtt)
+			}
+		})
+	}
+}
+
 func TestAFarNeighbourHasLongerToAnswer(t *testing.T) {
 	for _, c := range []struct{ rtt, want time.Duration }{
 		{0, minExpiry}, {100 * time.Millisecond, 400 * time.Millisecond}, {5 * time.Second, maxExpiry},
