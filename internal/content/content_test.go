@@ -87,13 +87,13 @@ func TestAManifestProvesItsSizeAndItsPieces(t *testing.T) {
 			if err != nil || size < 1 || g.Pieces != m.Geo.Pieces {
 				continue
 			}
-			forged := &Manifest{ID: m.ID, Geo: g, CVs: m.CVs}
+			forged := &Manifest{ID: m.ID, Geo: g, CVs: m.CVs, proof: new(proof)}
 			_, tail := g.tail()
-			forged.leaf = make([]byte, tail)
+			forged.proof.leaf = make([]byte, tail)
 			leaves, _ := g.tail()
-			forged.left = make([]CV, spine(leaves))
-			copy(forged.leaf, m.leaf)
-			copy(forged.left, m.left)
+			forged.proof.left = make([]CV, spine(leaves))
+			copy(forged.proof.leaf, m.proof.leaf)
+			copy(forged.proof.left, m.proof.left)
 			if _, err := ParseManifest(m.ID, forged.Append(nil)); err == nil {
 				t.Errorf("%d bytes: a size of %d is believed", n, size)
 			}

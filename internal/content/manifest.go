@@ -14,7 +14,12 @@ type Manifest struct {
 	Geo Geometry
 	CVs []CV // of each piece; the only piece's has the root flag
 
-	leaf []byte // the last leaf, which proves the size
+	proof *proof // of the size; nil in a bare manifest
+}
+
+// proof is what proves the size.
+type proof struct {
+	leaf []byte // the last one
 	left []CV   // its left siblings within the last piece, from the leaf upwards
 }
 
@@ -30,25 +35,34 @@ func NewManifest(g Geometry, cvs []CV, last []byte) *Manifest {
 	if len(cvs) != int(g.Pieces) || (g.Pieces > 0 && int64(len(last)) != g.Len(g.Pieces-1)) {
 		panic("content: a manifest of too few pieces or bytes")
 	}
-	m := &Manifest{ID: empty, Geo: g, CVs: cvs}
+	p := new(proof)
+	m := &Manifest{ID: empty, Geo: g, CVs: cvs, proof: p}
 	if g.Pieces == 0 {
 		return m
 	}
 	m.ID = ID(fold(cvs, true))
 	leaves, tail := g.tail()
-	m.leaf = append([]byte(nil), last[len(last)-tail:]...)
-	m.left = make([]CV, spine(leaves))
+	p.leaf = append([]byte(nil), last[len(last)-tail:]...)
+	p.left = make([]CV, spine(leaves))
 	counter := uint64(g.Offset(g.Pieces-1) / LeafSize)
 	var t subtree
-	for i := len(m.left) - 1; i >= 0; i-- {
+	for i := len(p.left) - 1; i >= 0; i-- {
 		n := leftOf(leaves)
 		t.reset(counter, int64(n)*LeafSize)
 		t.write(last[:n*LeafSize])
-		m.left[i] = t.value(false)
+		p.left[i] = t.value(false)
 		last, counter, leaves = last[n*LeafSize:], counter+n, leaves-n
 	}
 	return m
 }
+
+// Bare returns what the manifest is of, without what proves it: enough to speak of a content, and small. It can neither be encoded nor verify.
+func (m *Manifest) Bare() *Manifest {
+	return &Manifest{ID: m.ID, Geo: m.Geo}
+}
+
+// IsBare says whether the manifest is a bare one.
+func (m *Manifest) IsBare() bool { return m.proof == nil }
 
 // ManifestLen returns how many bytes the encoded manifest of a content of a size has.
 func ManifestLen(g Geometry) int {
@@ -63,9 +77,9 @@ func (m *Manifest) Append(b []byte) []byte {
 	for i := range m.CVs {
 		b = append(b, m.CVs[i][:]...)
 	}
-	b = append(b, m.leaf...)
-	for i := range m.left {
-		b = append(b, m.left[i][:]...)
+	b = append(b, m.proof.leaf...)
+	for i := range m.proof.left {
+		b = append(b, m.proof.left[i][:]...)
 	}
 	return b
 }
@@ -86,12 +100,12 @@ func ParseManifest(id ID, b []byte) (*Manifest, error) {
 	if len(b) != ManifestLen(g) {
 		return nil, fmt.Errorf("%w: it has %d bytes, for a content of %d it would have %d", ErrManifest, len(b), size, ManifestLen(g))
 	}
-	m := &Manifest{ID: id, Geo: g}
+	m := &Manifest{ID: id, Geo: g, proof: new(proof)}
 	_, tail := g.tail()
 	b = b[8:]
 	m.CVs, b = takeCVs(b, int(g.Pieces))
-	m.leaf, b = append([]byte(nil), b[:tail]...), b[tail:]
-	m.left, _ = takeCVs(b, len(b)/32)
+	m.proof.leaf, b = append([]byte(nil), b[:tail]...), b[tail:]
+	m.proof.left, _ = takeCVs(b, len(b)/32)
 	switch {
 	case g.Pieces == 0 && id != empty, g.Pieces > 0 && ID(fold(m.CVs, true)) != id:
 		return nil, fmt.Errorf("%w: its pieces are of another content", ErrManifest)
@@ -114,9 +128,9 @@ func takeCVs(b []byte, n int) (cvs []CV, rest []byte) {
 func (m *Manifest) spineValue() CV {
 	only := m.Geo.Pieces == 1
 	counter := uint64((m.Geo.Size - 1) / LeafSize)
-	cv := finish(guts.CompressChunk(m.leaf, &guts.IV, counter, 0), only && len(m.left) == 0)
-	for i, sibling := range m.left {
-		cv = parent(sibling, cv, only && i == len(m.left)-1)
+	cv := finish(guts.CompressChunk(m.proof.leaf, &guts.IV, counter, 0), only && len(m.proof.left) == 0)
+	for i, sibling := range m.proof.left {
+		cv = parent(sibling, cv, only && i == len(m.proof.left)-1)
 	}
 	return cv
 }

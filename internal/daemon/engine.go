@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,10 @@ const (
 	// busyTick is how often somebody who watches is told of changes, quietTick how often the engine looks when nobody does.
 	busyTick  = 250 * time.Millisecond
 	quietTick = time.Second
+	// trimAfter is how long nothing must happen before the memory that work has left is given back to the system. From then on it may grow by
+	// idlePercent before garbage is collected.
+	trimAfter   = 10 * time.Second
+	idlePercent = 10
 	// saveEvery is how soon a change is written that nobody waits for.
 	saveEvery = time.Second
 )
@@ -114,8 +119,8 @@ type Engine struct {
 	applied   Rates
 	transfers map[string]*transfer
 	swarms    map[identity.SwarmID]*swarmRun
-	claims    map[claim][]*transfer
-	queue     []*transfer // shares that wait to be hashed
+	claims    map[uint64]*transfer // of a content in a swarm: one transfer at a time fetches it, or several share it
+	queue     []*transfer          // shares that wait to be hashed
 	hashing   int
 	fetching  int
 	hub       hub
@@ -124,6 +129,8 @@ type Engine struct {
 	total     totals
 	history   history
 	looked    time.Time
+	worked    time.Time // when something happened last; zero: nothing has, and memory was given back since
+	percent   int       // by which memory may grow at work
 	saver     saver
 	watching  map[string]context.CancelFunc // watched folders
 	byPath    map[string]*transfer          // shares of watched folders; nil: not made yet
@@ -136,9 +143,6 @@ type totals struct {
 	completed, failed, banned int64
 	down, up                  float64
 }
-
-// claim is a content in a swarm: one transfer at a time fetches it, or several share it.
-type claim struct{ swarm, content string }
 
 // New makes an engine that does nothing until it is run.
 func New(cfg Config) *Engine {
@@ -153,7 +157,7 @@ func New(cfg Config) *Engine {
 	}
 	return &Engine{
 		cfg: cfg, inbox: make(chan func(), 256), done: make(chan struct{}), loaded: make(chan struct{}), settings: cfg.Settings,
-		transfers: make(map[string]*transfer), swarms: make(map[identity.SwarmID]*swarmRun), claims: make(map[claim][]*transfer),
+		transfers: make(map[string]*transfer), swarms: make(map[identity.SwarmID]*swarmRun), claims: make(map[uint64]*transfer),
 		hub: hub{subs: make(map[*Subscription]bool)}, shown: make(map[string]Row), watching: make(map[string]context.CancelFunc),
 		saver: saver{wake: make(chan struct{}, 1)},
 	}
@@ -202,7 +206,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.started, e.looked = time.Now(), time.Now()
+	e.started, e.looked, e.worked = time.Now(), time.Now(), time.Now()
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	e.ctx = inner
@@ -223,6 +227,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.loop(ctx)
 	stop()
 	e.drain()
+	if e.worked.IsZero() {
+		debug.SetGCPercent(e.percent)
+	}
 	close(e.saver.wake)
 	saving.Wait()
 	for s := range e.hub.subs {
@@ -301,8 +308,24 @@ func (e *Engine) look(dt float64) {
 	}
 	e.total.down, e.total.up = mean(e.total.down, down, dt), mean(e.total.up, up, dt)
 	e.history.add(down, up)
+	e.trim(e.looked)
 	if len(e.hub.subs) > 0 {
 		e.hub.publish("stats", e.stats())
+	}
+}
+
+// trim gives memory back when there is nothing to do any more: a peer idles for days.
+func (e *Engine) trim(now time.Time) {
+	switch {
+	case e.hashing+e.fetching > 0 || e.total.down+e.total.up > 0:
+		if e.worked.IsZero() {
+			debug.SetGCPercent(e.percent)
+		}
+		e.worked = now
+	case !e.worked.IsZero() && now.Sub(e.worked) > trimAfter:
+		e.worked = time.Time{}
+		e.percent = debug.SetGCPercent(idlePercent)
+		e.running.Go(debug.FreeOSMemory)
 	}
 }
 
@@ -354,7 +377,8 @@ func (e *Engine) note(t *transfer, format string, args ...any) {
 	}
 	if t != nil {
 		l.Transfer = t.ID
-		t.log = append(t.log[max(0, len(t.log)+1-maxLogLines):], l)
+		h := t.has()
+		h.log = append(h.log[max(0, len(h.log)+1-maxLogLines):], l)
 	}
 	e.log = append(e.log[max(0, len(e.log)+1-maxLog):], l)
 	if len(e.hub.subs) > 0 {
@@ -394,7 +418,7 @@ func (e *Engine) stats() Stats {
 	for _, t := range e.transfers {
 		if p, ok := t.progress(); ok {
 			s.Received, s.Wasted, s.Sent = s.Received+p.Received, s.Wasted+p.Wasted, s.Sent+p.Sent
-			if t.Kind == Download && !t.Complete && t.down == 0 {
+			if t.Kind == Download && !t.Complete && t.was().down == 0 {
 				s.Stalled++
 			}
 		}

@@ -149,10 +149,11 @@ func (t *transfer) progress() (p exchange.Progress, ok bool) {
 
 // row describes a transfer.
 func (t *transfer) row() Row {
+	h := t.was()
 	r := Row{
 		ID: t.ID, Kind: t.Kind, State: t.state, Name: t.Name, Path: t.Path, Folder: t.Folder, Swarm: t.Swarm, Content: t.Content,
-		Size: t.Size, Paused: t.Paused, Added: t.Added, Failure: t.failure, Already: t.already, Resumed: t.resumed,
-		Received: t.received, Wasted: t.wasted, Sent: t.sent, Given: t.given,
+		Size: t.Size, Paused: t.Paused, Added: t.Added, Failure: t.failure, Already: t.already, Resumed: h.resumed,
+		Received: h.received, Wasted: h.wasted, Sent: h.sent, Given: h.given,
 	}
 	if t.Kind == Share || t.Complete {
 		r.Done = t.Size
@@ -161,7 +162,9 @@ func (t *transfer) row() Row {
 		r.Given += int(t.sharing.Copies.Load())
 	}
 	if t.state == Hashing {
-		r.Checked = min(t.checked.Load(), max(t.Size, 0))
+		if t.checked != nil {
+			r.Checked = min(t.checked.Load(), max(t.Size, 0))
+		}
 		if t.Kind == Share {
 			r.Done = 0
 		}
@@ -173,8 +176,8 @@ func (t *transfer) row() Row {
 	if !ok {
 		return r
 	}
-	r.Received, r.Wasted, r.Sent = t.received+p.Received, t.wasted+p.Wasted, t.sent+p.Sent
-	r.Down, r.Up, r.Peers, r.DiskFull = int64(t.down), int64(t.up), len(p.Neighbours), p.Paused
+	r.Received, r.Wasted, r.Sent = h.received+p.Received, h.wasted+p.Wasted, h.sent+p.Sent
+	r.Down, r.Up, r.Peers, r.DiskFull = int64(h.down), int64(h.up), len(p.Neighbours), p.Paused
 	for _, n := range p.Neighbours {
 		if n.Active > 0 {
 			r.Sources++
@@ -214,7 +217,7 @@ func (t *transfer) neighbours() []Neighbour {
 		row := Neighbour{
 			Peer: identity.PeerShort(n.Peer), Addr: n.Name, Pieces: int(n.Pieces), Received: n.Received, Sent: n.Sent, Active: n.Active,
 		}
-		if was, ok := t.seen[n.Name]; ok {
+		if was, ok := t.was().seen[n.Name]; ok {
 			row.Down, row.Up = int64(was.down), int64(was.up)
 		}
 		out = append(out, row)
@@ -225,7 +228,7 @@ func (t *transfer) neighbours() []Neighbour {
 
 // detail describes all of a transfer.
 func (t *transfer) detail() Detail {
-	d := Detail{Row: t.row(), Neighbours: t.neighbours(), Speed: t.history.speed(), Log: slices.Clone(t.log)}
+	d := Detail{Row: t.row(), Neighbours: t.neighbours(), Speed: t.was().history.speed(), Log: slices.Clone(t.was().log)}
 	if d.Log == nil {
 		d.Log = []Line{}
 	}
@@ -251,17 +254,21 @@ func (t *transfer) detail() Detail {
 func (t *transfer) look(dt float64) (down, up float64) {
 	p, ok := t.progress()
 	if !ok {
-		t.down, t.up, t.seen = 0, 0, nil
-		t.lookReceived, t.lookSent = 0, 0
-		t.history.add(0, 0)
+		if t.quiet(); t.past != nil {
+			t.past.history.add(0, 0)
+		}
 		return 0, 0
 	}
-	down, up = max(float64(p.Received-t.lookReceived)/dt, 0), max(float64(p.Sent-t.lookSent)/dt, 0)
-	t.lookReceived, t.lookSent = p.Received, p.Sent
+	if t.past == nil && p.Received == 0 && p.Sent == 0 && len(p.Neighbours) == 0 {
+		return 0, 0
+	}
+	h := t.has()
+	down, up = max(float64(p.Received-h.lookReceived)/dt, 0), max(float64(p.Sent-h.lookSent)/dt, 0)
+	h.lookReceived, h.lookSent = p.Received, p.Sent
 	// What is shown is a mean over about three seconds.
-	t.down, t.up = mean(t.down, down, dt), mean(t.up, up, dt)
-	t.history.add(down, up)
-	t.lookAtNeighbours(p.Neighbours, dt)
+	h.down, h.up = mean(h.down, down, dt), mean(h.up, up, dt)
+	h.history.add(down, up)
+	h.lookAtNeighbours(p.Neighbours, dt)
 	return down, up
 }
 
@@ -279,18 +286,18 @@ type pace struct {
 	down, up       float64
 }
 
-func (t *transfer) lookAtNeighbours(all []exchange.Neighbour, dt float64) {
+func (h *past) lookAtNeighbours(all []exchange.Neighbour, dt float64) {
 	if len(all) == 0 {
-		t.seen = nil
+		h.seen = nil
 		return
 	}
 	seen := make(map[string]pace, len(all))
 	for _, n := range all {
-		was := t.seen[n.Name]
+		was := h.seen[n.Name]
 		seen[n.Name] = pace{
 			n.Received, n.Sent, mean(was.down, max(float64(n.Received-was.received)/dt, 0), dt),
 			mean(was.up, max(float64(n.Sent-was.sent)/dt, 0), dt),
 		}
 	}
-	t.seen = seen
+	h.seen = seen
 }

@@ -91,7 +91,35 @@ func load(dir string) (list, error) {
 	if err := json.Unmarshal(b, &l); err != nil || version.Version < 1 {
 		return l, fmt.Errorf("%w: %s: version %d: %w", ErrState, path, version.Version, err)
 	}
+	l.share()
 	return l, nil
+}
+
+// share lets records have their texts in common, where these are equal: there may be very many.
+func (l *list) share() {
+	known := make(map[string]string)
+	one := func(s *string) {
+		if k, ok := known[*s]; ok {
+			*s = k
+		} else {
+			known[*s] = *s
+		}
+	}
+	for i := range l.Transfers {
+		r := &l.Transfers[i]
+		one(&r.Swarm)
+		one(&r.Folder)
+		one(&r.Dir)
+		if strings.HasSuffix(r.Path, r.Name) {
+			r.Name = r.Path[len(r.Path)-len(r.Name):]
+		}
+		switch r.Kind {
+		case Share:
+			r.Kind = Share
+		case Download:
+			r.Kind = Download
+		}
+	}
 }
 
 // store replaces the list of a folder, so that a crash at any instant leaves the old one or the new one.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"shoal/internal/content"
+	"shoal/internal/exchange"
 	"shoal/internal/node"
 	"shoal/internal/store"
 )
@@ -25,14 +27,19 @@ type transfer struct {
 	removed bool
 	accept  bool // the file may be another than it was
 	restart bool // what an earlier run has fetched is thrown away
+	twin    bool // another transfer shares the same content: this one is only one more name
+	already bool
 
 	member  *node.Member  // that gives, or fetches it
 	sharing *node.Sharing // nil: it is not shared
-	twin    bool          // another transfer shares the same content: this one is only one more name
 	fetch   *node.Fetch   // nil: it is not being fetched
+	checked *atomic.Int64 // bytes hashed; nil: it is not being hashed
+	next    *transfer     // with the same claim
+	past    *past         // nil: nothing has happened yet
+}
 
-	checked                atomic.Int64 // bytes hashed
-	already                bool
+// past is what has happened to a transfer. Most of a peer that shares very many have none.
+type past struct {
 	resumed                int64
 	received, wasted, sent int64 // of runs that are over
 	given                  int
@@ -41,6 +48,25 @@ type transfer struct {
 	seen                   map[string]pace
 	history                history
 	log                    []Line
+}
+
+// noPast is the past of transfers that have none. It is never changed.
+var noPast past
+
+// was returns what has happened to a transfer, to be read.
+func (t *transfer) was() *past {
+	if t.past == nil {
+		return &noPast
+	}
+	return t.past
+}
+
+// has returns what has happened to a transfer, to be changed.
+func (t *transfer) has() *past {
+	if t.past == nil {
+		t.past = new(past)
+	}
+	return t.past
 }
 
 func newTransfer(r Record) *transfer {
@@ -115,11 +141,11 @@ func (e *Engine) feed() {
 		}
 		ctx, cancel := context.WithCancel(s.ctx)
 		t.cancel, t.member = cancel, s.m
-		t.checked.Store(0)
+		t.checked = new(atomic.Int64)
 		e.hashing++
-		m, path, name := s.m, t.Path, t.Name
+		m, path, name, checked := s.m, t.Path, t.Name, t.checked
 		e.running.Go(func() {
-			sh, err := m.Prepare(ctx, path, name, func(n int64) { t.checked.Add(n) })
+			sh, err := m.Prepare(ctx, path, name, func(n int64) { checked.Add(n) })
 			stopped := ctx.Err() != nil
 			cancel()
 			e.post(func() {
@@ -134,6 +160,7 @@ func (e *Engine) feed() {
 // prepared shares a file that was hashed.
 func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err error, stopped bool) {
 	defer e.settle(t)
+	t.checked = nil
 	if e.ended(t) || stopped || t.removed || t.Paused {
 		if sh != nil {
 			m.Drop(sh)
@@ -144,8 +171,8 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 		e.fail(t, err)
 		return
 	}
-	id := sh.Manifest.ID.String()
-	if t.Content != "" && t.Content != id {
+	id, was := sh.Manifest.ID, t.Content
+	if was != "" && contentOf(was) != id {
 		if !t.accept && t.Folder == "" {
 			m.Drop(sh)
 			e.fail(t, fmt.Errorf("%s: %w", t.Path, store.ErrChanged))
@@ -162,8 +189,8 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 	if t.Complete {
 		t.state = Complete
 	}
-	if t.Content != id || t.Size != sh.Manifest.Geo.Size {
-		t.Content, t.Size = id, sh.Manifest.Geo.Size
+	if t.Content != was || t.Size != sh.Manifest.Geo.Size {
+		t.Size = sh.Manifest.Geo.Size
 		e.saver.dirty = true
 		e.note(t, "sharing %q, %d bytes, id %s", t.Name, t.Size, id)
 	}
@@ -171,9 +198,8 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 
 // give lets others have a file: as a content of its own, or as one more name of one that is given already.
 func (e *Engine) give(t *transfer, m *node.Member, sh *node.Sharing) error {
-	key := claim{t.Swarm, sh.Manifest.ID.String()}
 	t.twin = false
-	for _, o := range e.claims[key] {
+	for _, o := range e.claimants(t.Swarm, sh.Manifest.ID) {
 		switch {
 		case o == t:
 		case o.Kind == Download && !o.Complete, o.fetch != nil:
@@ -182,9 +208,10 @@ func (e *Engine) give(t *transfer, m *node.Member, sh *node.Sharing) error {
 			t.twin = true
 		}
 	}
-	if !slices.Contains(e.claims[key], t) {
-		e.claims[key] = append(e.claims[key], t)
+	if id := sh.Manifest.ID; contentOf(t.Content) != id {
+		t.Content = id.String()
 	}
+	e.claim(t)
 	if t.twin {
 		m.Drop(sh)
 		m.OfferName(sh)
@@ -207,7 +234,7 @@ func (e *Engine) changed(t *transfer, sh *node.Sharing, err error) {
 
 // unshare ends the sharing of a file. Others of the same content go on.
 func (e *Engine) unshare(t *transfer) {
-	rest := e.claims[claim{t.Swarm, t.Content}]
+	rest := e.claimants(t.Swarm, contentOf(t.Content))
 	e.release(t)
 	for _, o := range append([]*transfer{t}, rest...) {
 		sh := o.sharing
@@ -215,13 +242,15 @@ func (e *Engine) unshare(t *transfer) {
 			continue
 		}
 		o.sharing = nil
-		o.given += int(sh.Copies.Load())
+		if n := int(sh.Copies.Load()); n > 0 {
+			o.has().given += n
+		}
 		if !o.twin {
-			e.tally(o, sh.Progress().Received, sh.Progress().Wasted, sh.Progress().Sent)
+			e.tally(o, sh.Progress())
 			o.member.Withdraw(sh)
 		}
 		o.twin = false
-		o.lookReceived, o.lookSent, o.down, o.up, o.seen = 0, 0, 0, 0, nil
+		o.quiet()
 	}
 	for _, o := range rest {
 		if o != t {
@@ -231,20 +260,61 @@ func (e *Engine) unshare(t *transfer) {
 }
 
 // tally adds a run that is over to the figures.
-func (e *Engine) tally(t *transfer, received, wasted, sent int64) {
-	t.received, t.wasted, t.sent = t.received+received, t.wasted+wasted, t.sent+sent
-	e.total.received, e.total.wasted, e.total.sent = e.total.received+received, e.total.wasted+wasted, e.total.sent+sent
+func (e *Engine) tally(t *transfer, p exchange.Progress) {
+	if p.Received == 0 && p.Sent == 0 {
+		return
+	}
+	h := t.has()
+	h.received, h.wasted, h.sent = h.received+p.Received, h.wasted+p.Wasted, h.sent+p.Sent
+	e.total.received, e.total.wasted, e.total.sent = e.total.received+p.Received, e.total.wasted+p.Wasted, e.total.sent+p.Sent
+}
+
+// quiet forgets how fast a run that is over was.
+func (t *transfer) quiet() {
+	if h := t.past; h != nil {
+		h.lookReceived, h.lookSent, h.down, h.up, h.seen = 0, 0, 0, 0, nil
+	}
+}
+
+// keyOf is by what the transfers of a content are found. Others may have the same.
+func keyOf(id content.ID) uint64 { return binary.BigEndian.Uint64(id[:]) }
+
+// claimants returns the transfers that have a claim to a content in a swarm.
+func (e *Engine) claimants(swarm string, id content.ID) (out []*transfer) {
+	for o := e.claims[keyOf(id)]; o != nil; o = o.next {
+		if o.Swarm == swarm && contentOf(o.Content) == id {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// claim makes a claim to a transfer's content.
+func (e *Engine) claim(t *transfer) {
+	key := keyOf(contentOf(t.Content))
+	for o := e.claims[key]; o != nil; o = o.next {
+		if o == t {
+			return
+		}
+	}
+	t.next, e.claims[key] = e.claims[key], t
 }
 
 // release gives up a transfer's claim to its content.
 func (e *Engine) release(t *transfer) {
-	key := claim{t.Swarm, t.Content}
-	rest := slices.DeleteFunc(slices.Clone(e.claims[key]), func(o *transfer) bool { return o == t })
-	if len(rest) == 0 {
-		delete(e.claims, key)
-		return
+	key := keyOf(contentOf(t.Content))
+	first := e.claims[key]
+	for at := &first; *at != nil; at = &(*at).next {
+		if *at == t {
+			*at, t.next = t.next, nil
+			break
+		}
 	}
-	e.claims[key] = rest
+	if first == nil {
+		delete(e.claims, key)
+	} else {
+		e.claims[key] = first
+	}
 }
 
 // fail notes that a transfer cannot go on.
@@ -288,13 +358,12 @@ func (e *Engine) startFetch(t *transfer) {
 
 // found claims the content of a download, and says no when it is here already.
 func (e *Engine) found(t *transfer, id content.ID, name string, size int64) error {
-	key := claim{t.Swarm, id.String()}
-	for _, o := range e.claims[key] {
+	for _, o := range e.claimants(t.Swarm, id) {
 		if o != t {
 			return &HeldError{o.Name, o.Path}
 		}
 	}
-	e.claims[key] = []*transfer{t}
+	e.release(t)
 	target := t.Target
 	if target == "" {
 		target = name
@@ -304,6 +373,7 @@ func (e *Engine) found(t *transfer, id content.ID, name string, size int64) erro
 		t.Name = name
 	}
 	t.Content, t.Want, t.Size, t.Path, t.Target = id.String(), id.String(), size, filepath.Join(t.Dir, target), target
+	e.claim(t)
 	e.saver.dirty = true
 	return nil
 }
@@ -335,7 +405,7 @@ func (e *Engine) runFetch(ctx context.Context, t *transfer, f *node.Fetch) {
 // completed notes that a file is there.
 func (e *Engine) completed(t *transfer, got *node.Fetched) {
 	t.Complete, t.Path, t.Content, t.Size, t.Wait = true, got.Path, got.ID.String(), got.Size, false
-	t.already, t.resumed = got.Already, got.Resumed
+	t.already, t.has().resumed = got.Already, got.Resumed
 	e.total.completed++
 	e.note(t, "complete: %s", got.Path)
 	e.show(t)
@@ -345,13 +415,13 @@ func (e *Engine) completed(t *transfer, got *node.Fetched) {
 // fetched is the end of a run of a download.
 func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 	st := f.Status()
-	t.fetch, t.resumed = nil, st.Resumed
+	t.fetch, t.has().resumed = nil, st.Resumed
 	e.fetching--
 	if !t.Complete && st.Exchange.Received > 0 {
 		e.note(t, "%d of %d bytes are here", st.Exchange.Done, st.Size)
 	}
-	e.tally(t, st.Exchange.Received, st.Exchange.Wasted, st.Exchange.Sent)
-	t.lookReceived, t.lookSent, t.down, t.up, t.seen = 0, 0, 0, 0, nil
+	e.tally(t, st.Exchange)
+	t.quiet()
 	halted := e.ended(t)
 	if err != nil && !halted && !stopped && !t.removed {
 		e.fail(t, err)

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,8 @@ const (
 	quietTime = 3 * time.Second
 	// rescanEvery is how often a folder is looked through, whatever was told of it: some file systems tell nothing.
 	rescanEvery = time.Minute
+	// scanPart is how many names are read of a folder at once.
+	scanPart = 512
 	// maxWatched bounds the files of one watched folder, beside which others are not shared.
 	maxWatched = 20_000
 )
@@ -27,16 +31,26 @@ type folder struct {
 	vanish func(path string)
 	warn   func(text string)
 
+	began  time.Time
 	files  map[string]*watched
+	round  uint32 // scans
 	warned bool
 }
+
+// now is the folder's clock.
+func (f *folder) now() time.Duration { return time.Since(f.began) }
 
 // watched is a file of a watched folder.
 type watched struct {
 	size   int64
-	mtime  time.Time
-	since  time.Time // when it was seen to be different from before
+	mtime  int64         // in nanoseconds
+	since  time.Duration // when it was seen to be different from before, by the folder's clock
 	shared bool
+	round  uint32 // of the scan that has found it last
+}
+
+func (w *watched) same(fi os.FileInfo) bool {
+	return w.size == fi.Size() && w.mtime == fi.ModTime().UnixNano()
 }
 
 // hidden says whether a name is of a file that nobody means to share: hidden ones, and those that programs write to before they
@@ -54,7 +68,7 @@ func hidden(name string) bool {
 
 // run watches until ctx ends. Told gets the paths of files to which something has happened; one that is empty: look at all.
 func (f *folder) run(ctx context.Context, told <-chan string) {
-	f.files = make(map[string]*watched)
+	f.files, f.began = make(map[string]*watched), time.Now()
 	f.scan(true)
 	rescan := time.NewTicker(rescanEvery)
 	defer rescan.Stop()
@@ -82,24 +96,41 @@ func (f *folder) run(ctx context.Context, told <-chan string) {
 
 // scan looks at all files. The first time those are quiet that nobody has written to for a while.
 func (f *folder) scan(first bool) {
-	entries, err := os.ReadDir(f.path)
+	dir, err := os.Open(f.path)
 	if err != nil {
 		f.warn("cannot watch " + f.path + ": " + err.Error())
 		return
 	}
-	there := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		path := filepath.Join(f.path, e.Name())
-		there[path] = true
-		f.look(path)
-		if w := f.files[path]; first && w != nil && time.Since(w.mtime) > quietTime {
-			w.since = time.Now().Add(-quietTime)
+	defer dir.Close()
+	f.round++
+	for {
+		names, err := dir.Readdirnames(scanPart) // a folder may have very many
+		for _, name := range names {
+			f.scanFile(filepath.Join(f.path, name), first)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			f.warn("cannot watch " + f.path + ": " + err.Error())
+			return
 		}
 	}
-	for path := range f.files {
-		if !there[path] {
+	for path, w := range f.files {
+		if w.round != f.round {
 			f.look(path)
 		}
+	}
+}
+
+func (f *folder) scanFile(path string, first bool) {
+	f.look(path)
+	w := f.files[path]
+	if w == nil {
+		return
+	}
+	if w.round = f.round; first && time.Since(time.Unix(0, w.mtime)) > quietTime {
+		w.since = f.now() - quietTime
 	}
 }
 
@@ -123,9 +154,9 @@ func (f *folder) look(path string) {
 			}
 			return
 		}
-		f.files[path] = &watched{size: fi.Size(), mtime: fi.ModTime(), since: time.Now()}
-	case w.size != fi.Size() || !w.mtime.Equal(fi.ModTime()):
-		w.size, w.mtime, w.since, w.shared = fi.Size(), fi.ModTime(), time.Now(), false
+		f.files[path] = &watched{size: fi.Size(), mtime: fi.ModTime().UnixNano(), since: f.now()}
+	case !w.same(fi):
+		w.size, w.mtime, w.since, w.shared = fi.Size(), fi.ModTime().UnixNano(), f.now(), false
 	}
 }
 
@@ -135,13 +166,13 @@ func (f *folder) share() (wait time.Duration) {
 		if w.shared {
 			continue
 		}
-		if left := quietTime - time.Since(w.since); left > 0 {
+		if left := quietTime - (f.now() - w.since); left > 0 {
 			if wait == 0 || left < wait {
 				wait = left
 			}
 			continue
 		}
-		if fi, err := os.Lstat(path); err != nil || fi.Size() != w.size || !fi.ModTime().Equal(w.mtime) {
+		if fi, err := os.Lstat(path); err != nil || !w.same(fi) {
 			f.look(path) // nobody has told us
 			if wait == 0 {
 				wait = quietTime
@@ -270,6 +301,11 @@ func (e *Engine) appeared(ctx context.Context, folder, path string) {
 		return
 	}
 	if t := e.watchedShare(folder, path); t != nil {
+		delete(e.byPath, path)
+		t.Path, e.byPath[path] = path, t // it is in memory once
+		if strings.HasSuffix(path, t.Name) {
+			t.Name = path[len(path)-len(t.Name):]
+		}
 		if fi, err := os.Lstat(path); err == nil && t.sharing != nil && t.sharing.Manifest.Geo.Size == fi.Size() && t.sharing.Same() {
 			return
 		}

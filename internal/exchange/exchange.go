@@ -64,6 +64,10 @@ type Config struct {
 	Site     string
 	Self     wire.PeerID
 	Instance uint64
+	// Whole returns the content of an id of which all is here, always the same until it rests; nil if there is none. Such contents are not
+	// added: they are brought in when somebody asks for them, and rest when nobody has exchanged them for a while. The loop calls it: it does
+	// not wait. Nil: there are none.
+	Whole func(id content.ID) *Content
 }
 
 // Exchange exchanges contents with sessions. Its methods may be called from any goroutine while it runs.
@@ -74,6 +78,8 @@ type Exchange struct {
 	sent   atomic.Int64  // bytes of pieces that went through sessions
 	gave   atomic.Int64  // bytes that were given beside those
 	beside atomic.Int64  // transfers under way beside those of pieces
+
+	running sync.WaitGroup // what the loop has done beside it
 }
 
 // New makes an exchange that does nothing until it is run.
@@ -139,15 +145,17 @@ func (x *Exchange) call(e event) {
 // Content is what is exchanged. Its owner fills it in, adds it, and does not change it any more.
 type Content struct {
 	ID       content.ID
-	Manifest *content.Manifest                 // nil: to be fetched
-	Source   peer.Source                       // where pieces are read; of a download: its verified bytes
-	Check    func(piece uint32) error          // whether a piece is still what it was; nil: it is
-	Changed  func(error)                       // Check has failed: the content is withdrawn already
-	Fetched  func(*content.Manifest)           // the manifest has come and proved itself
-	Copied   func(who string)                  // a neighbour that lacked something has everything now
-	Complete func()                            // the last piece is verified
-	Failed   func(error)                       // the store failed; the download has stopped
-	Note     func(who string, reason *Offence) // a neighbour was cut off for this content's sake
+	Manifest *content.Manifest                                // nil: to be fetched
+	Load     func(context.Context) (*content.Manifest, error) // of a bare manifest: makes it whole, as long as that takes
+	Rest     func() (then func())                             // called by the loop when a content of Config.Whole rests; what it returns may take a while
+	Source   peer.Source                                      // where pieces are read; of a download: its verified bytes
+	Check    func(piece uint32) error                         // whether a piece is still what it was; nil: it is
+	Changed  func(error)                                      // Check has failed: the content is withdrawn already
+	Fetched  func(*content.Manifest)                          // the manifest has come and proved itself
+	Copied   func(who string)                                 // a neighbour that lacked something has everything now
+	Complete func()                                           // the last piece is verified
+	Failed   func(error)                                      // the store failed; the download has stopped
+	Note     func(who string, reason *Offence)                // a neighbour was cut off for this content's sake
 
 	Sequential bool
 
@@ -194,6 +202,18 @@ func (c *Content) Progress() Progress {
 
 // Add begins to exchange a content with all sessions. One without a manifest asks for it.
 func (x *Exchange) Add(c *Content) { x.call(func(l *loop) { l.add(c) }) }
+
+// Wake tells neighbours of a content that Config.Whole has since now: they may have asked for it before, and were refused.
+func (x *Exchange) Wake(id content.ID) {
+	x.call(func(l *loop) {
+		if len(l.conns) == 0 || l.contents[id] != nil {
+			return
+		}
+		if c := l.wake(id); c != nil {
+			l.openAll(c)
+		}
+	})
+}
 
 // Remove ends the exchange of a content.
 func (x *Exchange) Remove(id content.ID) { x.call(func(l *loop) { l.remove(id) }) }
@@ -245,9 +265,12 @@ func (x *Exchange) Handle(s *peer.Session, m wire.Message) error {
 
 // Run exchanges until ctx ends.
 func (x *Exchange) Run(ctx context.Context) error {
+	defer x.running.Wait()
 	defer close(x.done)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	l := &loop{
-		x: x, start: time.Now(), contents: make(map[content.ID]*exchanged), conns: make(map[*peer.Session]*conn),
+		x: x, ctx: ctx, start: time.Now(), contents: make(map[content.ID]*exchanged), conns: make(map[*peer.Session]*conn),
 		giver: schedule.NewGiver(schedule.GiverConfig{Rand: rand.New(rand.NewPCG(x.cfg.Seed, 1))}),
 		rand:  rand.New(rand.NewPCG(x.cfg.Seed, 2)), identities: make(map[wire.PeerID]int),
 		down: schedule.NewLimit(1),

@@ -83,6 +83,9 @@ func (l *loop) hearOpen(n *conn, m *wire.Open) {
 		return
 	}
 	c := l.contents[m.ID]
+	if c == nil && n.opened < maxChannels {
+		c = l.wake(m.ID)
+	}
 	if c == nil || n.opened >= maxChannels {
 		reason := wire.ReasonUnknown
 		if c != nil {
@@ -141,8 +144,8 @@ func (l *loop) hearManifest(ch *channel, m *wire.Manifest) {
 	if c.Manifest == nil {
 		return
 	}
-	if c.encoded == nil {
-		c.encoded = c.Manifest.Append(nil)
+	if c.encoded == nil && !l.encode(c, asked{ch, m}) {
+		return
 	}
 	if m.Offset >= uint64(len(c.encoded)) {
 		ch.conn.stop(offence(OffenceManifest, "asked for offset %d of %d", m.Offset, len(c.encoded)))

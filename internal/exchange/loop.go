@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 // loop is the state of a running exchange. Only its own goroutine touches it.
 type loop struct {
 	x          *Exchange
+	ctx        context.Context // of what runs beside it
 	start      time.Time
 	giver      *schedule.Giver
 	rand       *rand.Rand
@@ -26,6 +28,9 @@ type loop struct {
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
 	down       *schedule.Limit // of all contents together
+	free       []int           // numbers of contents that rest
+	loading    int             // manifests
+	toLoad     []*exchanged    // whose manifests are to be loaded
 
 	measured    time.Duration // when progress was read last
 	arrived     int64         // bytes that have arrived at all neighbours
@@ -64,6 +69,10 @@ type exchanged struct {
 	number   int
 	epoch    uint64
 	encoded  []byte              // the manifest as it is sent; nil: not made yet
+	waiting  []asked             // for it
+	loads    bool                // it is loaded, or will be
+	idle     time.Duration       // when somebody exchanged it last
+	wakes    bool                // it can rest
 	download *store.Download     // nil: we have everything, or nothing as long as there is no manifest
 	taker    *schedule.Taker     // nil: nothing is fetched
 	places   map[uint32][]*fetch // requests under way, by piece
@@ -131,19 +140,34 @@ func (l *loop) add(content *Content) {
 	if l.contents[content.ID] != nil {
 		return
 	}
-	c := &exchanged{Content: content, number: len(l.order), epoch: 1, places: make(map[uint32][]*fetch)}
-	l.contents[content.ID] = c
-	l.order = append(l.order, c)
-	if content.Manifest != nil {
-		l.giver.AddContent(c.number, content.Manifest.Geo.Piece, content.Source != nil)
-		l.giver.Pieces(c.number, content.Manifest.Geo.Pieces)
-	}
+	l.openAll(l.bring(content))
+}
+
+// openAll begins a content on all sessions.
+func (l *loop) openAll(c *exchanged) {
 	for _, n := range l.byID {
 		if n != nil { // also when we have everything: it may have asked before, and was refused
 			l.open(n, c)
 		}
 	}
 	c.publish()
+}
+
+// bring takes up a content.
+func (l *loop) bring(content *Content) *exchanged {
+	c := &exchanged{Content: content, number: len(l.order), epoch: 1, places: make(map[uint32][]*fetch), idle: l.now()}
+	if n := len(l.free); n > 0 {
+		c.number, l.free = l.free[n-1], l.free[:n-1]
+		l.order[c.number] = c
+	} else {
+		l.order = append(l.order, c)
+	}
+	l.contents[content.ID] = c
+	if content.Manifest != nil {
+		l.giver.AddContent(c.number, content.Manifest.Geo.Piece, content.Source != nil)
+		l.giver.Pieces(c.number, content.Manifest.Geo.Pieces)
+	}
+	return c
 }
 
 func (l *loop) remove(id content.ID) {
@@ -423,9 +447,14 @@ func (l *loop) measure() {
 	dt := max(now-l.measured, time.Millisecond).Seconds()
 	l.measured = now
 	for _, c := range l.order {
-		if c == nil || c.still && len(c.channels) == 0 {
+		if c == nil {
 			continue
 		}
+		if c.still && len(c.channels) == 0 {
+			l.rest(c)
+			continue
+		}
+		c.idle = now
 		if c.asked != nil && time.Since(c.askedAt) > manifestTimeout {
 			c.asked.known, c.asked, c.parts = false, nil, nil // it is not asked again
 			l.askManifest(c)

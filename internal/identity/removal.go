@@ -195,7 +195,7 @@ func (s *Swarm) Sign(r wire.Record) (wire.Record, error) {
 	}
 	sum := offerSigned(s.id, &r)
 	sig, err := ecdsa.SignASN1(rand.Reader, s.key, sum[:])
-	r.Chain, r.Sig = [][]byte{s.leaf.Raw, s.issuer.Raw}, sig
+	r.Chain, r.Sig = s.chain, append(make([]byte, 0, len(sig)), sig...) // no longer than it is: a peer may have very many
 	return r, err
 }
 

@@ -112,6 +112,7 @@ type Swarm struct {
 	authority *x509.Certificate
 	issuer    *x509.Certificate
 	leaf      *x509.Certificate
+	chain     [][]byte // leaf and issuer, as each offer of ours has them; never changed
 	key       *ecdsa.PrivateKey
 	self      member
 	joined    time.Time
@@ -147,6 +148,7 @@ func (st *States) Swarm(id SwarmID) (*Swarm, error) {
 			return nil, err
 		}
 	}
+	s.chain = [][]byte{s.leaf.Raw, s.issuer.Raw}
 	if s.key, err = s.keyFile("leaf.key"); err != nil {
 		return nil, err
 	}

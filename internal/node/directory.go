@@ -43,25 +43,13 @@ func (m *Member) ShareDir(ctx context.Context, scanned *store.Scanned, name stri
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	m.dirs = append(m.dirs, d)
-	m.mu.Unlock()
-	s := &Sharing{Name: name, Path: d.Path, Manifest: d.Manifest, Hit: hit, Kind: wire.KindDirectory, copied: make(chan struct{}, 1)}
-	s.same = func() bool { return d.Same() }
-	if err := m.prepare(s, d, d.CheckPiece); err != nil {
+	s := &Sharing{Name: name, Path: d.Path, Manifest: d.Manifest, Hit: hit, Kind: wire.KindDirectory, source: d, copied: make(chan struct{}, 1)}
+	if err := m.sign(s); err != nil {
+		d.Close()
 		return nil, err
 	}
 	m.Give(s)
 	return s, nil
-}
-
-func (m *Member) closeDirs() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, d := range m.dirs {
-		d.Close()
-	}
-	m.dirs = nil
 }
 
 // decideKind finds out whether it is a directory: as the link says, else as who offers it does.

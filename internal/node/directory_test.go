@@ -139,7 +139,7 @@ func TestBytesDoNotMakeADirectory(t *testing.T) {
 	b := func() *Member { return l.run(l.machine(identity.MemberRole)) } // one for each: a member fetches a content once at a time
 	dir := l.shareDir(a, src, "d")
 	stream := make([]byte, dir.Manifest.Geo.Size)
-	if _, err := dir.content.Source.ReadAt(stream, 0); err != nil {
+	if _, err := dir.source.ReadAt(stream, 0); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "stream")

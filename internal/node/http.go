@@ -55,6 +55,9 @@ func (m *Member) contents() http.Handler {
 			defer m.x.Beside()()
 		}
 		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w), ctx: r.Context(), limit: m.up}, r, "", time.Time{}, &verified{s: s, m: m})
+		if m.x.Neighbours(id) == 0 {
+			s.source.Rest()
+		}
 	})
 	return mux
 }
@@ -126,8 +129,8 @@ func (v *verified) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	piece := v.off / g.Piece
-	if v.checked != piece+1 && v.s.content.Check != nil {
-		if err := v.s.content.Check(uint32(piece)); err != nil {
+	if v.checked != piece+1 {
+		if err := v.s.source.CheckPiece(uint32(piece)); err != nil {
 			if errors.Is(err, store.ErrChanged) {
 				v.m.cfg.Warn(err.Error())
 			}
@@ -136,7 +139,7 @@ func (v *verified) Read(b []byte) (int, error) {
 		v.checked = piece + 1
 	}
 	end := g.Offset(uint32(piece)) + g.Len(uint32(piece))
-	n, err := v.s.content.Source.ReadAt(b[:min(int64(len(b)), end-v.off)], v.off)
+	n, err := v.s.source.ReadAt(b[:min(int64(len(b)), end-v.off)], v.off)
 	v.off += int64(n)
 	v.m.x.Gave(int64(n))
 	if n > 0 {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +67,6 @@ type Member struct {
 	ss       *sessions
 	near     *near
 	classic  *Node
-	library  *store.Library
 	port     atomic.Uint32
 	bodies   atomic.Int64  // served over HTTP at this moment
 	local    atomic.Bool   // the server is reached over loopback
@@ -76,34 +77,48 @@ type Member struct {
 
 	reachAfter time.Duration
 
-	mu     sync.Mutex // guards shares and dirs
+	mu     sync.Mutex // guards shares and spare
 	shares map[content.ID]*Sharing
-	dirs   []*store.SharedDir
+	spare  []*Sharing // of contents that are given already
 }
 
-// Sharing is a content that a member has whole, and gives.
+// Sharing is a content that a member has whole, and gives. A member may have very many.
 type Sharing struct {
 	Name     string
 	Path     string
-	Manifest *content.Manifest
-	Hit      bool // its hash was known
+	Manifest *content.Manifest // a bare one, unless it is not kept on disk
+	Hit      bool              // its hash was known
 	Kind     wire.Kind
 	Copies   atomic.Int64
-	Changed  func(error) // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
-	record   wire.Record // that it is offered; empty: this peer may not offer
-	same     func() bool // the file was not touched since it was hashed
-	content  *exchange.Content
-	copied   chan struct{} // holds one: a copy was given
+	Changed  func(error)  // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
+	record   *wire.Record // that is to be offered; nil: it was, or this peer may not offer
+	source   source
+	content  atomic.Pointer[exchange.Content] // nil: it rests
+	sent     atomic.Int64                     // bytes, before it rested last
+	copied   chan struct{}                    // holds one: a copy was given; nil: nobody wants to know
 }
 
-// Copied is told each time that another has got all of it.
+// source is a file or a directory that is given.
+type source interface {
+	peer.Source
+	CheckPiece(piece uint32) error
+	Whole(ctx context.Context) (*content.Manifest, error)
+	Same() bool
+	Rest()
+	Close() error
+}
+
+// Copied is told each time that another has got all of it, of what [Member.Share] or [Member.ShareDir] has made.
 func (s *Sharing) Copied() <-chan struct{} { return s.copied }
 
-// Sent returns the bytes that were given.
-func (s *Sharing) Sent() int64 { return s.content.Progress().Sent }
-
 // Progress returns the exchange as it was a moment ago.
-func (s *Sharing) Progress() exchange.Progress { return s.content.Progress() }
+func (s *Sharing) Progress() (p exchange.Progress) {
+	if c := s.content.Load(); c != nil {
+		p = c.Progress()
+	}
+	p.Sent += s.sent.Load()
+	return p
+}
 
 // NewMember makes a member that does nothing until it is run. Whoever makes one closes it.
 func NewMember(cfg MemberConfig) *Member {
@@ -115,11 +130,11 @@ func NewMember(cfg MemberConfig) *Member {
 	}
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
-		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
+		entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
-	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance})
+	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance, Whole: m.whole})
 	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
 	m.ss, m.near = newSessions(m), newNear(m)
 	if cfg.Classic != nil {
@@ -142,11 +157,18 @@ func (m *Member) SetLimits(up, down int64) {
 
 // Close lets go of the shared files. A member must not be closed while it runs.
 func (m *Member) Close() error {
-	m.closeDirs()
-	if m.classic != nil {
-		return errors.Join(m.library.Close(), m.classic.Close())
+	m.mu.Lock()
+	all := append(slices.Collect(maps.Values(m.shares)), m.spare...)
+	m.shares, m.spare = make(map[content.ID]*Sharing), nil
+	m.mu.Unlock()
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, s.source.Close())
 	}
-	return m.library.Close()
+	if m.classic != nil {
+		errs = append(errs, m.classic.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Member) hello() wire.Hello {
@@ -377,6 +399,7 @@ func (m *Member) Share(ctx context.Context, path, name string, progress func(byt
 	if err != nil {
 		return nil, err
 	}
+	s.copied = make(chan struct{}, 1)
 	m.Give(s)
 	return s, nil
 }
@@ -389,30 +412,52 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 	if err := wire.CheckName(name); err != nil {
 		return nil, fmt.Errorf("share %s: %w", path, err)
 	}
-	// The library's names are those by which classic peers ask; here a path serves as one, for two files may have one name.
-	shared, hit, err := m.library.ShareVerified(ctx, path, path, m.cfg.Cache, progress)
+	shared, hit, err := store.ShareFile(ctx, path, m.cfg.Cache, progress)
 	if err != nil {
 		return nil, err
 	}
-	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
-	s.same = func() bool { return shared.InPlace() == nil }
-	if err := m.prepare(s, shared, shared.CheckPiece); err != nil {
-		m.library.Unshare(path)
-		return nil, err
-	}
-	return s, nil
+	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, source: shared}
+	return s, m.sign(s)
 }
 
-// prepare makes what is given of a content that was hashed, and its offer.
-func (m *Member) prepare(s *Sharing, source peer.Source, check func(uint32) error) (err error) {
-	id := s.Manifest.ID
-	if m.cfg.Swarm.Role() != identity.Reader {
-		if s.record, err = m.cfg.Swarm.Sign(wire.Record{Name: s.Name, ID: id, Size: s.Manifest.Geo.Size, Kind: s.Kind}); err != nil {
-			return err
-		}
+// sign makes the offer of what is given.
+func (m *Member) sign(s *Sharing) error {
+	if m.cfg.Swarm.Role() == identity.Reader {
+		return nil
 	}
-	s.content = &exchange.Content{
-		ID: id, Manifest: s.Manifest, Source: source, Check: check,
+	r, err := m.cfg.Swarm.Sign(wire.Record{Name: s.Name, ID: s.Manifest.ID, Size: s.Manifest.Geo.Size, Kind: s.Kind})
+	s.record = &r
+	return err
+}
+
+// whole returns what is exchanged of a content that is given; nil if it is not. The exchange asks.
+func (m *Member) whole(id content.ID) *exchange.Content {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.shares[id]
+	if s == nil {
+		return nil
+	}
+	c := s.content.Load()
+	if c == nil {
+		c = m.newContent(s)
+		s.content.Store(c)
+	}
+	return c
+}
+
+// gives says whether a content is given.
+func (m *Member) gives(id content.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.shares[id] != nil
+}
+
+// newContent makes what is exchanged of a content, until it rests.
+func (m *Member) newContent(s *Sharing) *exchange.Content {
+	id := s.Manifest.ID
+	c := &exchange.Content{
+		ID: id, Manifest: s.Manifest, Source: s.source, Check: s.source.CheckPiece, Load: s.source.Whole,
 		Changed: func(err error) {
 			m.mu.Lock()
 			if m.shares[id] == s { // it can be shared again
@@ -435,7 +480,12 @@ func (m *Member) prepare(s *Sharing, source peer.Source, check func(uint32) erro
 		},
 		Complete: func() {}, Fetched: func(*content.Manifest) {}, Failed: func(error) {},
 	}
-	return nil
+	c.Rest = func() (then func()) {
+		s.sent.Add(c.Progress().Sent)
+		s.content.Store(nil)
+		return s.source.Rest
+	}
+	return c
 }
 
 // Give is the second half of [Member.Share]: whoever asks gets it from now on.
@@ -443,10 +493,14 @@ func (m *Member) Give(s *Sharing) {
 	id := s.Manifest.ID
 	m.mu.Lock()
 	twice := m.shares[id] != nil
-	m.shares[id] = s
+	if twice {
+		m.spare = append(m.spare, s)
+	} else {
+		m.shares[id] = s
+	}
 	m.mu.Unlock()
 	if !twice {
-		m.x.Add(s.content)
+		m.x.Wake(id)
 		m.client.Hold(id, s.Manifest.Geo.Size, true)
 		m.client.Follow(id, true)
 	}

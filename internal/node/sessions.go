@@ -58,18 +58,23 @@ type candidate struct {
 	active bool // it is being dialled
 }
 
+// holders are those who hold a content, as far as they are known.
+type holders struct {
+	candidates map[who]*candidate
+	total      uint64 // that there are
+	seen       bool   // a snapshot has come
+	drawn      time.Time
+}
+
 // sessions are a member's connections to others: it dials, admits, and lets no peer have two.
 type sessions struct {
 	m *Member
 
-	mu         sync.Mutex // guards what follows
-	open       map[who]*live
-	banned     map[wire.PeerID]time.Time
-	candidates map[content.ID]map[who]*candidate
-	seen       map[content.ID]bool // a snapshot has come
-	total      map[content.ID]uint64
-	drawn      map[content.ID]time.Time // when the last snapshot came
-	dialling   int
+	mu       sync.Mutex // guards what follows
+	open     map[who]*live
+	banned   map[wire.PeerID]time.Time
+	holders  map[content.ID]*holders
+	dialling int
 
 	found   atomic.Bool   // somebody has connected to us
 	wake    chan struct{} // holds one: there may be somebody to dial
@@ -85,21 +90,25 @@ type live struct {
 func newSessions(m *Member) *sessions {
 	return &sessions{
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
-		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
-		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
+		holders: make(map[content.ID]*holders), wake: make(chan struct{}, 1),
 	}
 }
 
 // heard takes in what the server tells of the holders of a content.
 func (ss *sessions) heard(m *wire.Peers) {
+	nobody := len(m.Added) == 0 && m.Total <= 1 && ss.m.gives(m.ID) // so it is with most contents of a peer that has many
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	known := ss.candidates[m.ID]
-	if known == nil && (len(m.Added) > 0 || m.Total > 1) { // most contents of a peer with many have nobody else
-		known = make(map[who]*candidate)
-		ss.candidates[m.ID] = known
+	h := ss.holders[m.ID]
+	if h == nil {
+		if nobody {
+			return
+		}
+		h = &holders{candidates: make(map[who]*candidate)}
+		ss.holders[m.ID] = h
 	}
-	ss.total[m.ID] = m.Total
+	known := h.candidates
+	h.total = m.Total
 	wait := politeTime
 	if m.Snapshot {
 		wait = 0
@@ -108,7 +117,7 @@ func (ss *sessions) heard(m *wire.Peers) {
 				delete(known, k)
 			}
 		}
-		ss.seen[m.ID], ss.drawn[m.ID] = true, time.Now()
+		h.seen, h.drawn = true, time.Now()
 	}
 	for _, a := range m.Added {
 		k := who{a.ID, a.Instance}
@@ -132,10 +141,7 @@ func (ss *sessions) heard(m *wire.Peers) {
 func (ss *sessions) forget(id content.ID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	delete(ss.candidates, id)
-	delete(ss.seen, id)
-	delete(ss.total, id)
-	delete(ss.drawn, id)
+	delete(ss.holders, id)
 }
 
 // sources returns how many holders of a content may still be of use; known is false before the server has told.
@@ -146,12 +152,16 @@ func (ss *sessions) sources(id content.ID) (n int, known bool) {
 	if alone { // whoever is there may be one
 		return len(ss.open), true
 	}
-	for k := range ss.candidates[id] {
+	h := ss.holders[id]
+	if h == nil {
+		return 0, false
+	}
+	for k := range h.candidates {
 		if time.Now().After(ss.banned[k.peer]) {
 			n++
 		}
 	}
-	return n, ss.seen[id]
+	return n, h.seen
 }
 
 func (ss *sessions) kick() {
@@ -204,9 +214,9 @@ func (ss *sessions) thin() (out []content.ID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	now := time.Now()
-	for id, known := range ss.candidates {
-		if n := len(known); n < fewNeighbours && uint64(n) < ss.total[id] && now.Sub(ss.drawn[id]) > drawEvery {
-			ss.drawn[id] = now
+	for id, h := range ss.holders {
+		if n := len(h.candidates); n < fewNeighbours && uint64(n) < h.total && now.Sub(h.drawn) > drawEvery {
+			h.drawn = now
 			out = append(out, id)
 		}
 	}
@@ -219,8 +229,8 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 	defer ss.mu.Unlock()
 	now := time.Now()
 	all = true
-	for _, known := range ss.candidates {
-		connected := 0
+	for _, h := range ss.holders {
+		known, connected := h.candidates, 0
 		for k := range known {
 			if ss.open[k] != nil {
 				connected++
@@ -244,8 +254,8 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 
 // beingDialled says whether a peer is dialled for the sake of any content.
 func (ss *sessions) beingDialled(k who) bool {
-	for _, known := range ss.candidates {
-		if c := known[k]; c != nil && c.active {
+	for _, h := range ss.holders {
+		if c := h.candidates[k]; c != nil && c.active {
 			return true
 		}
 	}

@@ -19,8 +19,8 @@ func TestWhoKnowsFewOfManyHoldersAsksForOthers(t *testing.T) {
 	ss.heard(&wire.Peers{ID: few, Snapshot: true, Added: holders(fewNeighbours), Total: 100})
 	ss.heard(&wire.Peers{ID: all, Snapshot: true, Added: holders(5), Total: 5})
 	past := func() {
-		for id := range ss.drawn {
-			ss.drawn[id] = ss.drawn[id].Add(-2 * drawEvery)
+		for _, h := range ss.holders {
+			h.drawn = h.drawn.Add(-2 * drawEvery)
 		}
 	}
 	past()

@@ -319,7 +319,7 @@ func TestWhoDoesNotUseAConnectionIsDialledLessAndLess(t *testing.T) {
 	eventually(t, "the wait has grown", func() bool {
 		a.ss.mu.Lock()
 		defer a.ss.mu.Unlock()
-		for _, c := range a.ss.candidates[id] {
+		for _, c := range a.ss.holders[id].candidates {
 			if !c.active && c.wait >= 4*minRedial {
 				return true
 			}

@@ -17,13 +17,13 @@ func (m *Member) Withdraw(s *Sharing) {
 		m.client.Retract(id)
 		m.client.Follow(id, false)
 		m.ss.forget(id)
-		m.library.Unshare(given.Path)
+		_ = given.source.Close()
 	}
-	m.library.Unshare(s.Path)
+	_ = s.source.Close()
 }
 
 // Drop lets go of a file that was prepared and is not given.
-func (m *Member) Drop(s *Sharing) { m.library.Unshare(s.Path) }
+func (m *Member) Drop(s *Sharing) { _ = s.source.Close() }
 
 // Entered says whether a server of the swarm knows of us at this moment.
 func (m *Member) Entered() bool { return !m.away.Load() }
@@ -41,13 +41,14 @@ func (f *Fetch) Pieces() []bool {
 
 // OfferName says that what is given already has one more name: that of a share that was prepared.
 func (m *Member) OfferName(s *Sharing) {
-	if s.record.Name != "" {
-		m.client.Offer(s.record)
+	if s.record != nil {
+		m.client.Offer(*s.record)
+		s.record = nil
 	}
 }
 
 // Same says whether the file has the stamp that it had when it was hashed.
-func (s *Sharing) Same() bool { return s.same() }
+func (s *Sharing) Same() bool { return s.source.Same() }
 
 // fetchKey is by what a rerun finds what an earlier run of a fetch has left.
 func fetchKey(id content.ID, target string) string { return "v2:" + id.String() + "/" + target }

@@ -43,40 +43,60 @@ func (c *Cache) Learn(path string, m *content.Manifest) {
 	if c == nil || err != nil || fi.Size() != m.Geo.Size || time.Since(fi.ModTime()) <= racyTime {
 		return
 	}
-	c.put(keyOf(fi), m)
+	c.put(keyOf(fi).String(), m)
 }
 
-// keyOf is what the cache knows a file by.
-func keyOf(fi os.FileInfo) string {
+// stampKey is what the cache knows a file by: a hash of its stamp.
+type stampKey [16]byte
+
+func (k stampKey) String() string { return hex.EncodeToString(k[:]) }
+
+func keyOf(fi os.FileInfo) stampKey {
 	sum := blake3.Sum256(stamp(fi))
-	return hex.EncodeToString(sum[:16])
+	return stampKey(sum[:])
 }
 
 // Manifest returns the manifest of an open file: a known one, or that of its bytes. A file that changes meanwhile is
 // [ErrChanged]. A nil cache knows nothing.
 func (c *Cache) Manifest(ctx context.Context, f *os.File, workers int, progress func(int64)) (m *content.Manifest, hit bool, err error) {
+	k, err := c.manifest(ctx, f, workers, progress)
+	return k.m, k.hit, err
+}
+
+// known is a file's manifest, and where it is from.
+type known struct {
+	m    *content.Manifest
+	key  stampKey
+	hit  bool // the cache had it
+	kept bool // the cache has it now
+}
+
+func (c *Cache) manifest(ctx context.Context, f *os.File, workers int, progress func(int64)) (k known, err error) {
 	before, err := f.Stat()
 	if err != nil {
-		return nil, false, err
+		return k, err
 	}
-	key := keyOf(before)
-	if m := c.get(key, before.Size()); m != nil {
-		return m, true, nil
+	k.key = keyOf(before)
+	if m := c.get(k.key.String(), before.Size()); m != nil {
+		k.m, k.hit, k.kept = m, true, true
+		return k, nil
 	}
-	if m, err = Hash(ctx, f, before.Size(), workers, progress); err != nil {
-		return nil, false, err
+	m, err := Hash(ctx, f, before.Size(), workers, progress)
+	if err != nil {
+		return k, err
 	}
 	after, err := f.Stat()
 	if err != nil {
-		return nil, false, err
+		return k, err
 	}
-	if string(stamp(before)) != string(stamp(after)) {
-		return nil, false, fmt.Errorf("%s: %w while it was hashed", f.Name(), ErrChanged)
+	if keyOf(after) != k.key {
+		return k, fmt.Errorf("%s: %w while it was hashed", f.Name(), ErrChanged)
 	}
+	k.m = m
 	if time.Since(after.ModTime()) > racyTime {
-		c.put(key, m)
+		k.kept = c.put(k.key.String(), m)
 	}
-	return m, false, nil
+	return k, nil
 }
 
 // get returns what is kept under a key, of a content of that size; nil: nothing.
@@ -87,11 +107,9 @@ func (c *Cache) get(key string, size int64) *content.Manifest {
 	return readCached(filepath.Join(c.dir, key), size)
 }
 
-// put keeps a manifest under a key.
-func (c *Cache) put(key string, m *content.Manifest) {
-	if c != nil {
-		c.keep(filepath.Join(c.dir, key), m)
-	}
+// put keeps a manifest under a key, if it can.
+func (c *Cache) put(key string, m *content.Manifest) bool {
+	return c != nil && c.keep(filepath.Join(c.dir, key), m)
 }
 
 // readCached reads an entry, if it is whole and of a file of that size.
@@ -113,22 +131,23 @@ func readCached(path string, size int64) *content.Manifest {
 }
 
 // keep writes an entry. A cache that cannot be written is no reason to fail.
-func (c *Cache) keep(path string, m *content.Manifest) {
+func (c *Cache) keep(path string, m *content.Manifest) bool {
 	if os.MkdirAll(c.dir, 0o700) != nil {
-		return
+		return false
 	}
 	f, err := os.CreateTemp(c.dir, ".new-*")
 	if err != nil {
-		return
+		return false
 	}
 	_, err = f.Write(m.Append(m.ID[:]))
 	if f.Close() != nil || err != nil || os.Rename(f.Name(), path) != nil {
 		os.Remove(f.Name())
-		return
+		return false
 	}
 	if c.kept.Add(1)%pruneEvery == 1 {
 		c.prune()
 	}
+	return true
 }
 
 // prune removes the oldest entries when there are too many.
@@ -148,43 +167,4 @@ func (c *Cache) prune() {
 	for _, e := range entries[:len(entries)-maxCached*9/10] {
 		os.Remove(filepath.Join(c.dir, e.Name()))
 	}
-}
-
-// ShareVerified puts a file into the library under a name, with the manifest of its bytes.
-func (l *Library) ShareVerified(ctx context.Context, path, name string, cache *Cache, progress func(int64)) (s *Shared, hit bool, err error) {
-	if s, err = l.Share(path, name); err != nil {
-		return nil, false, err
-	}
-	s.Manifest, hit, err = cache.Manifest(ctx, s.f, 0, progress)
-	if err == nil {
-		err = s.Unchanged()
-	}
-	var fi os.FileInfo
-	if err == nil {
-		fi, err = s.f.Stat()
-	}
-	if err != nil {
-		l.Unshare(s.Name)
-		return nil, false, fmt.Errorf("share %s: %w", path, err)
-	}
-	s.stamp = string(stamp(fi))
-	return s, hit, nil
-}
-
-// CheckPiece returns [ErrChanged] when the bytes of a piece are not what they were when the file was hashed. They are looked
-// at only if the file's stamp has changed.
-func (s *Shared) CheckPiece(piece uint32) error {
-	fi, err := s.f.Stat()
-	if err != nil {
-		return err
-	}
-	if string(stamp(fi)) == s.stamp {
-		return nil
-	}
-	h := hashers.Get().(*hasher)
-	defer hashers.Put(h)
-	if err := h.piece(s.f, s.Manifest.Geo, piece, nil); err != nil || !s.Manifest.Verify(piece, &h.h) {
-		return fmt.Errorf("%s: %w", s.Path, ErrChanged)
-	}
-	return nil
 }

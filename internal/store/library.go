@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"shoal/internal/content"
 )
 
 // Errors of a shared file.
@@ -39,9 +37,6 @@ type Shared struct {
 	Size  int64 // bytes
 	f     *os.File
 	mtime time.Time
-
-	Manifest *content.Manifest // nil: its bytes were not hashed
-	stamp    string            // of the file when they were
 }
 
 // Share puts a file into the library under a name; the empty name is the file's own.
@@ -49,20 +44,14 @@ func (l *Library) Share(path, name string) (*Shared, error) {
 	if name == "" {
 		name = filepath.Base(path)
 	}
-	// A look before the open: to open a pipe would wait for its other end.
-	if fi, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("share %s: %w", path, ErrNoFile)
+	f, err := openOrdinary(path)
+	if errors.Is(err, ErrNoFile) {
+		err = fmt.Errorf("share %s: %w", path, err)
 	}
-	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("share %s: %w", path, ErrNoFile)
-	}
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -107,6 +107,12 @@ func (d *SharedDir) Same() bool {
 	return err == nil
 }
 
+// Whole returns the manifest.
+func (d *SharedDir) Whole(context.Context) (*content.Manifest, error) { return d.Manifest, nil }
+
+// Rest closes the files that are open until they are read again.
+func (d *SharedDir) Rest() { d.files.drop() }
+
 func (d *SharedDir) open(i int32) (*os.File, error) {
 	// Not what waits for its other end, nor what another file's name leads to by now.
 	f, err := d.Scanned.root.OpenFile(filepath.FromSlash(d.Scanned.Listing.Path(int(i))), os.O_RDONLY|noFollow|noWait, 0)

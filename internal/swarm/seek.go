@@ -22,8 +22,8 @@ func (c *V2Client) Seek(q *wire.Seek) *wire.Here {
 	m := &wire.Here{Query: q.Query}
 	prefix := content.Prefix{ID: q.Prefix, Bits: int(q.Bits)}
 	var ids []content.ID
-	for id := range c.offers {
-		if c.holds[id] != nil && (q.Bits == 0 || prefix.Match(id)) && (len(q.After) == 0 || bytes.Compare(id[:], q.After) > 0) {
+	for id, x := range c.mine {
+		if x.held && len(x.offers) > 0 && (q.Bits == 0 || prefix.Match(id)) && (len(q.After) == 0 || bytes.Compare(id[:], q.After) > 0) {
 			ids = append(ids, id)
 		}
 	}
@@ -43,10 +43,10 @@ func (c *V2Client) Seek(q *wire.Seek) *wire.Here {
 // entries returns what the member has of a content, at most a page. c.mu is held.
 func (c *V2Client) entries(id content.ID, name string) (out []wire.Entry) {
 	seeds := uint64(0)
-	if c.holds[id].All {
+	if c.mine[id].all {
 		seeds = 1
 	}
-	for _, r := range c.offers[id] {
+	for _, r := range c.mine[id].offers {
 		if (name == "" || r.Name == name) && len(out) < pageEntries {
 			out = append(out, wire.Entry{Name: r.Name, ID: id, Size: r.Size, Holders: 1, Seeds: seeds, Record: &r, Kind: r.Kind})
 		}

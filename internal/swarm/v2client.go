@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -72,27 +71,35 @@ type V2Client struct {
 	mu      sync.Mutex  // guards what follows
 	conn    *v2conn     // nil while there is none
 	server  *wire.Hello // of the last server
-	holds   map[content.ID]*wire.Hold
-	offers  map[content.ID][]wire.Record
-	follows map[content.ID]bool
-	order   map[content.ID]uint64 // of holds: in which they began
+	mine    map[content.ID]*mine
 	began   uint64
-	due     []content.ID        // of which the server is to be told something, in this order
-	isDue   map[content.ID]bool // those
-	told    map[content.ID]said // what this connection was told
-	redraw  map[content.ID]bool // other peers are asked for
-	wake    chan struct{}       // holds one: something is due
+	due     []content.ID  // of which the server is to be told something, in this order
+	wake    chan struct{} // holds one: something is due
 	queries map[uint64]chan wire.Message
 	next    uint64
 	back    chan struct{} // closed when there is a connection
 	lost    chan struct{} // closed when there is none any more
 }
 
-// said is what a server knows of us and one content.
+// mine is what there is to say of us and one content. A peer may have very many.
+type mine struct {
+	size    int64
+	all     bool
+	held    bool
+	follows bool
+	due     bool   // it is among those of which the server is to be told something
+	redraw  bool   // other peers are asked for
+	began   uint64 // the number of the hold: in which order they began
+	offers  []wire.Record
+	told    said // what this connection was told
+}
+
+// said is what a server knows of that.
 type said struct {
-	hold    wire.Hold
-	began   uint64 // of the hold
-	offers  int
+	size    int64
+	began   uint64 // 0: of no hold
+	offers  int32
+	all     bool
 	follows bool
 }
 
@@ -102,9 +109,7 @@ func NewV2Client(cfg V2ClientConfig) *V2Client {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &V2Client{
-		cfg: cfg, holds: make(map[content.ID]*wire.Hold), offers: make(map[content.ID][]wire.Record),
-		follows: make(map[content.ID]bool), order: make(map[content.ID]uint64), isDue: make(map[content.ID]bool),
-		told: make(map[content.ID]said), redraw: make(map[content.ID]bool), wake: make(chan struct{}, 1),
+		cfg: cfg, mine: make(map[content.ID]*mine), wake: make(chan struct{}, 1),
 		queries: make(map[uint64]chan wire.Message), next: 1, back: make(chan struct{}),
 	}
 }
@@ -232,16 +237,18 @@ func (c *V2Client) resume(conn *v2conn, hello *wire.Hello) {
 	defer c.mu.Unlock()
 	c.conn, c.server, c.lost = conn, hello, make(chan struct{})
 	close(c.back)
-	c.told, c.isDue, c.redraw = make(map[content.ID]said), make(map[content.ID]bool), make(map[content.ID]bool)
-	c.due = slices.SortedFunc(maps.Keys(c.holds), func(a, b content.ID) int { return cmp.Compare(c.order[a], c.order[b]) })
-	for id := range c.follows {
-		if c.holds[id] == nil {
+	c.due = nil
+	for id, x := range c.mine {
+		x.told, x.redraw = said{}, false
+		if x.due = x.held || x.follows; x.due {
 			c.due = append(c.due, id)
+		} else {
+			c.clean(id, x)
 		}
 	}
-	for _, id := range c.due {
-		c.isDue[id] = true
-	}
+	slices.SortFunc(c.due, func(a, b content.ID) int { // what is only followed comes last
+		return cmp.Compare(c.mine[a].began-1, c.mine[b].began-1)
+	})
 	c.kick()
 }
 
@@ -286,39 +293,55 @@ func (c *V2Client) nextDue() (out []wire.Message) {
 	if c.due = c.due[1:]; len(c.due) == 0 {
 		c.due = nil
 	}
-	delete(c.isDue, id)
-	was, hold := c.told[id], c.holds[id]
-	now := said{follows: c.follows[id]}
-	if hold != nil {
-		now.hold, now.began, now.offers = *hold, c.order[id], len(c.offers[id])
+	x := c.mine[id]
+	was, now := x.told, said{follows: x.follows}
+	if x.held {
+		now.size, now.all, now.began, now.offers = x.size, x.all, x.began, int32(len(x.offers))
 		if was.began != 0 && was.began != now.began { // it was retracted in between
 			out, was = append(out, &wire.Retract{ID: id}), said{follows: was.follows}
 		}
-		if was.hold != now.hold {
-			out = append(out, hold)
+		if was.size != now.size || was.all != now.all || was.began != now.began {
+			out = append(out, &wire.Hold{ID: id, Size: x.size, All: x.all})
 		}
-		for _, r := range c.offers[id][was.offers:] {
+		for _, r := range x.offers[was.offers:] {
 			out = append(out, &wire.Offer{Record: r})
 		}
 	} else if was.began != 0 {
 		out = append(out, &wire.Retract{ID: id})
 	}
-	if now.follows != was.follows || c.redraw[id] {
+	if now.follows != was.follows || x.redraw {
 		out = append(out, &wire.Follow{ID: id, On: now.follows})
 	}
-	delete(c.redraw, id)
-	if c.told[id] = now; now == (said{}) {
-		delete(c.told, id)
-	}
+	x.told, x.due, x.redraw = now, false, false
+	c.clean(id, x)
 	return out
+}
+
+// of returns what there is to say of a content. c.mu is held.
+func (c *V2Client) of(id content.ID) *mine {
+	x := c.mine[id]
+	if x == nil {
+		x = new(mine)
+		c.mine[id] = x
+	}
+	return x
+}
+
+// clean forgets a content of which there is nothing to say. c.mu is held.
+func (c *V2Client) clean(id content.ID, x *mine) {
+	if !x.held && !x.follows && !x.due && x.offers == nil && x.told == (said{}) {
+		delete(c.mine, id)
+	}
 }
 
 // say makes a content due, if there is a connection; if not, the next one is told. c.mu is held.
 func (c *V2Client) say(id content.ID) {
-	if c.conn == nil || c.isDue[id] {
+	x := c.of(id)
+	if c.conn == nil || x.due {
+		c.clean(id, x)
 		return
 	}
-	c.isDue[id] = true
+	x.due = true
 	c.due = append(c.due, id)
 	c.kick()
 }
@@ -353,7 +376,8 @@ func (c *V2Client) listen(ctx context.Context, conn *v2conn, report func(V2Event
 			return &byeError{m.Reason, m.Text}
 		case *wire.Peers:
 			c.mu.Lock()
-			followed := c.follows[m.ID]
+			x := c.mine[m.ID]
+			followed := x != nil && x.follows
 			c.mu.Unlock()
 			if followed {
 				report(V2Event{Peers: m})
@@ -390,11 +414,12 @@ func (c *V2Client) answer(query uint64, m wire.Message) {
 func (c *V2Client) Hold(id content.ID, size int64, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.holds[id] == nil {
+	x := c.of(id)
+	if !x.held {
 		c.began++
-		c.order[id] = c.began
+		x.held, x.began = true, c.began
 	}
-	c.holds[id] = &wire.Hold{ID: id, Size: size, All: all}
+	x.size, x.all = size, all
 	c.say(id)
 }
 
@@ -402,12 +427,13 @@ func (c *V2Client) Hold(id content.ID, size int64, all bool) {
 func (c *V2Client) Offer(r wire.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, known := range c.offers[r.ID] {
+	x := c.of(r.ID)
+	for _, known := range x.offers {
 		if known.Name == r.Name && string(known.Sig) == string(r.Sig) {
 			return
 		}
 	}
-	c.offers[r.ID] = append(c.offers[r.ID], r)
+	x.offers = append(x.offers, r)
 	c.say(r.ID)
 }
 
@@ -415,12 +441,11 @@ func (c *V2Client) Offer(r wire.Record) {
 func (c *V2Client) Retract(id content.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.holds[id] == nil {
+	x := c.mine[id]
+	if x == nil || !x.held {
 		return
 	}
-	delete(c.holds, id)
-	delete(c.offers, id)
-	delete(c.order, id)
+	x.held, x.began, x.size, x.all, x.offers = false, 0, 0, false, nil
 	c.say(id)
 }
 
@@ -428,13 +453,9 @@ func (c *V2Client) Retract(id content.ID) {
 func (c *V2Client) Follow(id content.ID, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if on {
-		c.redraw[id] = c.follows[id]
-		c.follows[id] = true
-	} else {
-		delete(c.follows, id)
-		delete(c.redraw, id)
-	}
+	x := c.of(id)
+	x.redraw = on && x.follows
+	x.follows = on
 	c.say(id)
 }
 
