@@ -37,6 +37,11 @@ const (
 	// idlePercent before garbage is collected.
 	trimAfter   = 10 * time.Second
 	idlePercent = 10
+	// A download that has failed for what may pass is tried again after a wait that doubles from minRetry to maxRetry.
+	minRetry = 5 * time.Second
+	maxRetry = 10 * time.Minute
+	// maxMerged bounds the downloads that are remembered as others.
+	maxMerged = 1000
 	// saveEvery is how soon a change is written that nobody waits for.
 	saveEvery = time.Second
 )
@@ -50,6 +55,7 @@ var (
 	ErrEnded      = errors.New("the peer is ending")
 	ErrWatched    = errors.New("it is shared because it lies in a watched folder")
 	ErrNotOurs    = errors.New("a shared file is its owner's: its data are not removed from here")
+	ErrMore       = errors.New("there is more or less in it than was fetched: it is not removed from here")
 	ErrBadRequest = errors.New("the request makes no sense")
 )
 
@@ -120,6 +126,7 @@ type Engine struct {
 	transfers map[string]*transfer
 	swarms    map[identity.SwarmID]*swarmRun
 	claims    map[uint64]*transfer // of a content in a swarm: one transfer at a time fetches it, or several share it
+	merged    map[string]string    // downloads that turned out to be another, by their ids
 	queue     []*transfer          // shares that wait to be hashed
 	hashing   int
 	fetching  int
@@ -132,6 +139,7 @@ type Engine struct {
 	worked    time.Time // when something happened last; zero: nothing has, and memory was given back since
 	percent   int       // by which memory may grow at work
 	saver     saver
+	minRetry  time.Duration
 	watching  map[string]context.CancelFunc // watched folders
 	byPath    map[string]*transfer          // shares of watched folders; nil: not made yet
 	unshared  string                        // why what lies in a folder is not shared, as it was said last
@@ -157,7 +165,7 @@ func New(cfg Config) *Engine {
 	}
 	return &Engine{
 		cfg: cfg, inbox: make(chan func(), 256), done: make(chan struct{}), loaded: make(chan struct{}), settings: cfg.Settings,
-		transfers: make(map[string]*transfer), swarms: make(map[identity.SwarmID]*swarmRun), claims: make(map[uint64]*transfer),
+		transfers: make(map[string]*transfer), swarms: make(map[identity.SwarmID]*swarmRun), claims: make(map[uint64]*transfer), merged: make(map[string]string), minRetry: minRetry,
 		hub: hub{subs: make(map[*Subscription]bool)}, shown: make(map[string]Row), watching: make(map[string]context.CancelFunc),
 		saver: saver{wake: make(chan struct{}, 1)},
 	}
@@ -214,6 +222,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, r := range l.Transfers {
 		e.transfers[r.ID] = newTransfer(r)
 	}
+	sweepSpool(e.cfg.Dir, l.Transfers, time.Now())
 	e.applied = e.limits().At(time.Now())
 	for _, sw := range swarms {
 		e.enter(sw)
@@ -309,6 +318,7 @@ func (e *Engine) look(dt float64) {
 	e.total.down, e.total.up = mean(e.total.down, down, dt), mean(e.total.up, up, dt)
 	e.history.add(down, up)
 	e.trim(e.looked)
+	e.retry(e.looked)
 	if len(e.hub.subs) > 0 {
 		e.hub.publish("stats", e.stats())
 	}
@@ -331,7 +341,7 @@ func (e *Engine) trim(now time.Time) {
 
 // show tells those who watch of a transfer, if it looks different from what they know.
 func (e *Engine) show(t *transfer) {
-	if len(e.hub.subs) == 0 {
+	if len(e.hub.subs) == 0 || t.removed {
 		return
 	}
 	row := t.row()

@@ -13,6 +13,7 @@ import (
 	"shoal/internal/content"
 	"shoal/internal/identity"
 	"shoal/internal/node"
+	"shoal/internal/store"
 	"shoal/internal/wire"
 )
 
@@ -44,6 +45,8 @@ type ShareRequest struct {
 	Path  string `json:"path"`
 	Name  string `json:"name,omitempty"`  // empty: the file's own
 	Swarm string `json:"swarm,omitempty"` // the beginning of its id; empty: the only one
+	// Spooled: the file lies in the peer's own folder for what came from a pipe ([Engine.Spool]), and is removed with the share.
+	Spooled bool `json:"spooled,omitempty"`
 }
 
 // DownloadRequest says what to fetch, and where to.
@@ -58,6 +61,9 @@ type DownloadRequest struct {
 	Wait      bool          `json:"wait,omitempty"` // until somebody has it
 	Once      bool          `json:"once,omitempty"` // it is taken off the list when it is complete
 	Patience  time.Duration `json:"patience,omitempty"`
+	Either    bool          `json:"either,omitempty"` // of a directory: dir may be itself the one that an earlier run has made
+	Only      []string      `json:"only,omitempty"`   // of a directory: patterns of what is wanted
+	Except    []string      `json:"except,omitempty"`
 }
 
 // AddShare adds a share. Hashing goes on when it returns. What is on the list already is returned as it is, and goes on.
@@ -70,9 +76,16 @@ func (e *Engine) AddShare(ctx context.Context, r ShareRequest) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
+	if r.Spooled && (filepath.Dir(path) != Spool(e.cfg.Dir) || !fi.Mode().IsRegular()) {
+		return Row{}, fmt.Errorf("%w: %s is not in the folder for what comes from pipes", ErrBadRequest, path)
+	}
 	name := r.Name
 	if name == "" {
 		name = filepath.Base(path)
+	}
+	size := fi.Size()
+	if fi.IsDir() {
+		size = 0
 	}
 	if err := wire.CheckName(name); err != nil {
 		return Row{}, err
@@ -80,6 +93,7 @@ func (e *Engine) AddShare(ctx context.Context, r ShareRequest) (Row, error) {
 	if err := e.someSwarm(ctx); err != nil {
 		return Row{}, err
 	}
+	intact := e.intact(ctx, func(t *transfer) bool { return t.Kind == Share && t.Path == path && t.Name == name })
 	var row Row
 	err = e.lasting(ctx, func() error {
 		swarm, err := e.pick(r.Swarm)
@@ -88,12 +102,16 @@ func (e *Engine) AddShare(ctx context.Context, r ShareRequest) (Row, error) {
 		}
 		for _, t := range e.transfers {
 			if t.Kind == Share && t.Path == path && t.Name == name && t.Swarm == swarm && !t.removed {
-				e.again(t)
+				if t.Directory && t.sharing != nil && !intact {
+					e.halt(t, func() { e.again(t) })
+				} else {
+					e.again(t)
+				}
 				row = t.row()
 				return nil
 			}
 		}
-		t, err := e.add(Record{Kind: Share, Swarm: swarm, Name: name, Path: path, Size: fi.Size()})
+		t, err := e.add(Record{Kind: Share, Swarm: swarm, Name: name, Path: path, Size: size, Directory: fi.IsDir(), Spooled: r.Spooled})
 		if err == nil {
 			row = t.row()
 		}
@@ -102,9 +120,26 @@ func (e *Engine) AddShare(ctx context.Context, r ShareRequest) (Row, error) {
 	return row, err
 }
 
+// intact says whether a directory that is shared is what it was. That takes a while: the loop does not wait for it.
+func (e *Engine) intact(ctx context.Context, which func(*transfer) bool) bool {
+	var sh *node.Sharing
+	_ = e.call(ctx, func() error {
+		for _, t := range e.transfers {
+			if t.Directory && t.sharing != nil && !t.removed && which(t) {
+				sh = t.sharing
+			}
+		}
+		return nil
+	})
+	return sh != nil && sh.Same()
+}
+
 // again makes a transfer go on that the user wants to.
 func (e *Engine) again(t *transfer) {
-	t.Paused, t.failure, t.accept = false, nil, true
+	if t.past != nil {
+		t.past.retry, t.past.wait = time.Time{}, 0
+	}
+	t.Paused, t.failure, t.accept, t.kept = false, nil, true, t.kept && t.Complete && len(t.Only)+len(t.Except) > 0
 	e.settle(t)
 }
 
@@ -166,6 +201,11 @@ func (e *Engine) AddDownload(ctx context.Context, r DownloadRequest) (Row, error
 	} else if !fi.IsDir() {
 		return Row{}, fmt.Errorf("%w: %s is no folder", ErrBadRequest, rec.Dir)
 	}
+	intact := e.intact(ctx, func(t *transfer) bool {
+		rec := rec
+		rec.Swarm = t.Swarm
+		return t.is(rec)
+	})
 	var row Row
 	err = e.lasting(ctx, func() error {
 		if rec.Swarm, err = e.pick(swarm); err != nil {
@@ -173,7 +213,7 @@ func (e *Engine) AddDownload(ctx context.Context, r DownloadRequest) (Row, error
 		}
 		for _, t := range e.transfers {
 			if !t.removed && t.is(rec) {
-				e.refetch(t)
+				e.refetch(t, intact)
 				t.Overwrite, t.Wait, t.Once = t.Overwrite || rec.Overwrite, rec.Wait, rec.Once
 				e.again(t)
 				row = t.row()
@@ -192,8 +232,16 @@ func (e *Engine) AddDownload(ctx context.Context, r DownloadRequest) (Row, error
 }
 
 // refetch has a download begin anew whose file is not there any more, or was changed.
-func (e *Engine) refetch(t *transfer) {
+func (e *Engine) refetch(t *transfer, intact bool) {
 	if !t.Complete || t.fetch != nil {
+		return
+	}
+	if t.Directory {
+		if intact && t.sharing != nil {
+			return
+		}
+		t.Complete, t.already, t.kept = false, false, false
+		e.halt(t, func() { e.settle(t) })
 		return
 	}
 	if fi, err := os.Lstat(t.Path); err == nil && fi.Size() == t.Size && (t.sharing == nil || t.sharing.Same()) && t.state != Changed {
@@ -205,6 +253,9 @@ func (e *Engine) refetch(t *transfer) {
 
 // is says whether a request is for what a download is of already.
 func (t *transfer) is(r Record) bool {
+	if t.Kind == Download && t.Dir == r.Dir && (!slices.Equal(t.Only, r.Only) || !slices.Equal(t.Except, r.Except)) {
+		return false
+	}
 	if t.Kind != Download || t.Dir != r.Dir || t.Swarm != r.Swarm || r.Target != "" && t.Target != "" && r.Target != t.Target {
 		return false
 	}
@@ -218,6 +269,10 @@ func (t *transfer) is(r Record) bool {
 func (e *Engine) wanted(ctx context.Context, r DownloadRequest) (rec Record, swarm string, err error) {
 	rec = Record{
 		Kind: Download, Name: r.What, What: r.What, Target: r.Target, Overwrite: r.Overwrite, Wait: r.Wait, Once: r.Once, Patience: max(r.Patience, 0),
+		Either: r.Either, Only: r.Only, Except: r.Except,
+	}
+	if err := rec.selection().Check(); err != nil {
+		return rec, "", fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	swarm = r.Swarm
 	if rec.Dir, err = filepath.Abs(r.Dir); err != nil || r.Dir == "" || r.What == "" {
@@ -235,7 +290,7 @@ func (e *Engine) wanted(ctx context.Context, r DownloadRequest) (rec Record, swa
 			return rec, "", fmt.Errorf("%w: the link names no file", ErrBadRequest)
 		}
 		rec.Name, rec.Want, swarm = link.Name, link.ID.String(), link.Swarm.String()
-		rec.What = link.Name + "~" + link.ID.ID.Short()
+		rec.What, rec.ByLink, rec.Directory = link.Name+"~"+link.ID.ID.Short(), true, link.Dir
 		_, err = e.Join(ctx, link)
 		return rec, swarm, err
 	}
@@ -274,13 +329,13 @@ func (e *Engine) Join(ctx context.Context, link identity.Link) (SwarmRow, error)
 // the machine of the swarm's server can let in.
 func (e *Engine) Link(ctx context.Context, prefix, id string) (link string, err error) {
 	err = e.call(ctx, func() error {
-		name, want := "", content.Prefix{}
+		name, want, dir := "", content.Prefix{}, false
 		if id != "" {
 			t, err := e.find(id)
 			if err != nil {
 				return err
 			}
-			name, prefix = t.Name, t.Swarm
+			name, prefix, dir = t.Name, t.Swarm, t.Directory
 			if t.Content != "" {
 				want = content.PrefixOf(contentOf(t.Content))
 			}
@@ -293,7 +348,9 @@ func (e *Engine) Link(ctx context.Context, prefix, id string) (link string, err 
 		sw := e.swarms[parsed].sw
 		token, _, err := sw.NewToken(identity.MemberRole, identity.TokenLife, 0, time.Now())
 		if err == nil {
-			link = sw.Link(token, name, want).String()
+			l := sw.Link(token, name, want)
+			l.Dir = dir
+			link = l.String()
 		}
 		return err
 	})
@@ -303,6 +360,9 @@ func (e *Engine) Link(ctx context.Context, prefix, id string) (link string, err 
 // find returns a transfer by its id. It is called by the loop.
 func (e *Engine) find(id string) (*transfer, error) {
 	t := e.transfers[id]
+	if into, ok := e.merged[id]; ok {
+		t = e.transfers[into]
+	}
 	if t == nil || t.removed {
 		return nil, fmt.Errorf("%w: %q", ErrNoTransfer, id)
 	}
@@ -321,6 +381,9 @@ func (e *Engine) Pause(ctx context.Context, id string) (row Row, err error) {
 			e.note(t, "paused")
 		}
 		t.failure = nil
+		if t.past != nil {
+			t.past.retry = time.Time{}
+		}
 		e.halt(t, func() { e.settle(t) })
 		if row = t.row(); t.cancel != nil {
 			row.State = Paused
@@ -355,7 +418,7 @@ func (e *Engine) Remove(ctx context.Context, id string, data bool) error {
 			return err
 		case t.Folder != "":
 			return fmt.Errorf("%w: %s", ErrWatched, t.Folder)
-		case t.Kind == Share && data:
+		case t.Kind == Share && data && !t.Spooled:
 			return ErrNotOurs
 		}
 		t.removed = true
@@ -372,10 +435,13 @@ func (e *Engine) Remove(ctx context.Context, id string, data bool) error {
 	}
 	select {
 	case rec := <-halted:
+		if rec.Spooled {
+			return removeSpooled(e.cfg.Dir, rec)
+		}
 		if !data {
 			return nil
 		}
-		return removeData(rec)
+		return e.removeData(ctx, rec)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-e.done:
@@ -384,12 +450,15 @@ func (e *Engine) Remove(ctx context.Context, id string, data bool) error {
 }
 
 // removeData removes what a download has written.
-func removeData(r Record) error {
+func (e *Engine) removeData(ctx context.Context, r Record) error {
 	if r.Content == "" || r.Target == "" {
 		return nil // nothing was written
 	}
 	if !r.Complete {
-		return node.DiscardFetch(r.Dir, r.Target, contentOf(r.Content))
+		return node.DiscardFetch(r.Dir, r.Target, contentOf(r.Content), r.Directory, r.selection())
+	}
+	if r.Directory {
+		return e.removeDirectory(ctx, r)
 	}
 	root, err := os.OpenRoot(r.Dir)
 	if err != nil {
@@ -400,6 +469,26 @@ func removeData(r Record) error {
 		return err
 	}
 	return nil
+}
+
+// removeDirectory removes a directory that was fetched, if it is exactly that.
+func (e *Engine) removeDirectory(ctx context.Context, r Record) error {
+	scanned, err := store.Scan(ctx, r.Path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	all := len(scanned.Skipped) == 0
+	d, _, err := store.ShareDir(ctx, scanned, r.Name, e.cfg.Cache, nil)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if !all || d.Manifest.ID != contentOf(r.Content) {
+		return fmt.Errorf("%s: %w", r.Path, ErrMore)
+	}
+	return os.RemoveAll(r.Path)
 }
 
 // List returns a part of the list, in the order in which it grew, and how long the list is.

@@ -42,33 +42,38 @@ func (f *Failure) Error() string { return f.What }
 
 // Row is a transfer in a list. Sizes are bytes, rates bytes per second, times seconds.
 type Row struct {
-	ID       string    `json:"id"`
-	Kind     Kind      `json:"kind"`
-	State    State     `json:"state"`
-	Name     string    `json:"name"`
-	Path     string    `json:"path,omitempty"`
-	Folder   string    `json:"folder,omitempty"` // the watched folder that it lies in
-	Swarm    string    `json:"swarm"`
-	Content  string    `json:"content,omitempty"`
-	Size     int64     `json:"size"`
-	Done     int64     `json:"done"`              // verified bytes that are here
-	Arriving int64     `json:"arriving"`          // bytes of pieces under way
-	Checked  int64     `json:"checked,omitempty"` // bytes hashed, while it is hashed
-	Resumed  int64     `json:"resumed,omitempty"` // bytes that were here before
-	Received int64     `json:"received"`          // since the peer or the transfer began
-	Wasted   int64     `json:"wasted,omitempty"`
-	Sent     int64     `json:"sent"`
-	Down     int64     `json:"down"`
-	Up       int64     `json:"up"`
-	ETA      float64   `json:"eta,omitempty"`
-	Sources  int       `json:"sources"` // who give at this moment
-	Peers    int       `json:"peers"`   // who exchange it with us
-	DiskFull bool      `json:"disk_full,omitempty"`
-	Already  bool      `json:"already,omitempty"` // it was complete before
-	Given    int       `json:"given"`             // whole copies that others have got here
-	Paused   bool      `json:"paused,omitempty"`
-	Added    time.Time `json:"added"`
-	Failure  *Failure  `json:"failure,omitempty"`
+	ID       string  `json:"id"`
+	Kind     Kind    `json:"kind"`
+	State    State   `json:"state"`
+	Name     string  `json:"name"`
+	Path     string  `json:"path,omitempty"`
+	Folder   string  `json:"folder,omitempty"` // the watched folder that it lies in
+	Swarm    string  `json:"swarm"`
+	Content  string  `json:"content,omitempty"`
+	Size     int64   `json:"size"`
+	Done     int64   `json:"done"`              // verified bytes that are here
+	Arriving int64   `json:"arriving"`          // bytes of pieces under way
+	Checked  int64   `json:"checked,omitempty"` // bytes hashed, while it is hashed
+	Resumed  int64   `json:"resumed,omitempty"` // bytes that were here before
+	Received int64   `json:"received"`          // since the peer or the transfer began
+	Wasted   int64   `json:"wasted,omitempty"`
+	Sent     int64   `json:"sent"`
+	Down     int64   `json:"down"`
+	Up       int64   `json:"up"`
+	ETA      float64 `json:"eta,omitempty"`
+	Sources  int     `json:"sources"` // who give at this moment
+	Peers    int     `json:"peers"`   // who exchange it with us
+	DiskFull bool    `json:"disk_full,omitempty"`
+	Already  bool    `json:"already,omitempty"` // it was complete before
+	Given    int     `json:"given"`             // whole copies that others have got here
+	Paused   bool    `json:"paused,omitempty"`
+	// Directory: it is one; Partly: not all of it is wanted; Kept: it is complete, and not given, for there is more or less in it than in the content.
+	Directory bool      `json:"directory,omitempty"`
+	Partly    bool      `json:"partly,omitempty"`
+	Kept      bool      `json:"kept,omitempty"`
+	Added     time.Time `json:"added"`
+	Failure   *Failure  `json:"failure,omitempty"`
+	Retry     time.Time `json:"retry,omitzero"` // of one that has failed: when it is tried again; missing: it is not
 }
 
 // maxNeighbours bounds those that are told of a transfer, the busiest first; Row.Peers counts all.
@@ -154,6 +159,7 @@ func (t *transfer) row() Row {
 		ID: t.ID, Kind: t.Kind, State: t.state, Name: t.Name, Path: t.Path, Folder: t.Folder, Swarm: t.Swarm, Content: t.Content,
 		Size: t.Size, Paused: t.Paused, Added: t.Added, Failure: t.failure, Already: t.already, Resumed: h.resumed,
 		Received: h.received, Wasted: h.wasted, Sent: h.sent, Given: h.given,
+		Directory: t.Directory, Partly: len(t.Only)+len(t.Except) > 0, Kept: t.kept, Retry: h.retry,
 	}
 	if t.Kind == Share || t.Complete {
 		r.Done = t.Size

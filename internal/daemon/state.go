@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"shoal/internal/bundle"
 )
 
 const (
@@ -53,7 +55,18 @@ type Record struct {
 	Wait      bool          `json:"wait,omitempty"`
 	Once      bool          `json:"once,omitempty"` // it is taken off the list when it is complete
 	Patience  time.Duration `json:"patience,omitempty"`
+	Directory bool          `json:"directory,omitempty"` // of a download: once it is known, or a link says so
+	ByLink    bool          `json:"by_link,omitempty"`   // a link says whether it is one
+	Either    bool          `json:"either,omitempty"`    // Dir may be the directory itself, of an earlier run
+	Only      []string      `json:"only,omitempty"`      // of a directory: patterns of what is wanted
+	Except    []string      `json:"except,omitempty"`
+	Spooled   bool          `json:"spooled,omitempty"` // the file is the peer's own: it goes with the share
 	Added     time.Time     `json:"added"`
+}
+
+// selection is what of a directory is wanted.
+func (r *Record) selection() bundle.Selection {
+	return bundle.Selection{Only: r.Only, Except: r.Except}
 }
 
 // list is the state file.

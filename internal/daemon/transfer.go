@@ -29,6 +29,7 @@ type transfer struct {
 	restart bool // what an earlier run has fetched is thrown away
 	twin    bool // another transfer shares the same content: this one is only one more name
 	already bool
+	kept    bool // a directory that is complete, and cannot be given: there is more or less in it than in the content
 
 	member  *node.Member  // that gives, or fetches it
 	sharing *node.Sharing // nil: it is not shared
@@ -42,12 +43,15 @@ type transfer struct {
 type past struct {
 	resumed                int64
 	received, wasted, sent int64 // of runs that are over
+	tried                  int64 // of received, when it failed last
 	given                  int
 	down, up               float64
 	lookReceived, lookSent int64
 	seen                   map[string]pace
 	history                history
 	log                    []Line
+	retry                  time.Time     // when it is tried again; zero: it is not
+	wait                   time.Duration // before that; doubled each time that nothing came
 }
 
 // noPast is the past of transfers that have none. It is never changed.
@@ -70,7 +74,7 @@ func (t *transfer) has() *past {
 }
 
 func newTransfer(r Record) *transfer {
-	t := &transfer{Record: r, state: Waiting}
+	t := &transfer{Record: r, state: Waiting, kept: r.Complete && len(r.Only)+len(r.Except) > 0}
 	if r.Paused {
 		t.state = Paused
 	}
@@ -85,6 +89,8 @@ func (e *Engine) settle(t *transfer) {
 	case t.Paused:
 		t.state = Paused
 	case t.failure != nil:
+	case t.kept:
+		t.state = Complete
 	case e.member(t) == nil:
 		t.state = Waiting
 	case t.Kind == Share || t.Complete:
@@ -143,9 +149,16 @@ func (e *Engine) feed() {
 		t.cancel, t.member = cancel, s.m
 		t.checked = new(atomic.Int64)
 		e.hashing++
-		m, path, name, checked := s.m, t.Path, t.Name, t.checked
+		m, path, name, checked, dir := s.m, t.Path, t.Name, t.checked, t.Directory
 		e.running.Go(func() {
-			sh, err := m.Prepare(ctx, path, name, func(n int64) { checked.Add(n) })
+			count := func(n int64) { checked.Add(n) }
+			var sh *node.Sharing
+			var err error
+			if dir {
+				sh, err = e.prepareDir(ctx, t, m, path, name, count)
+			} else {
+				sh, err = m.Prepare(ctx, path, name, count)
+			}
 			stopped := ctx.Err() != nil
 			cancel()
 			e.post(func() {
@@ -155,6 +168,26 @@ func (e *Engine) feed() {
 			})
 		})
 	}
+}
+
+// prepareDir looks at a directory, and hashes it.
+func (e *Engine) prepareDir(ctx context.Context, t *transfer, m *node.Member, path, name string, count func(int64)) (*node.Sharing, error) {
+	scanned, err := store.Scan(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	e.post(func() {
+		if t.Kind == Share {
+			t.Size = scanned.Listing.Size
+		}
+		for _, s := range scanned.Skipped {
+			e.note(t, "left out: %s: %s", s.Path, s.Why)
+		}
+		if scanned.Left > 0 {
+			e.note(t, "left out: %d more", scanned.Left)
+		}
+	})
+	return m.PrepareDir(ctx, scanned, name, count)
 }
 
 // prepared shares a file that was hashed.
@@ -172,6 +205,12 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 		return
 	}
 	id, was := sh.Manifest.ID, t.Content
+	if t.Kind == Download && t.Directory && contentOf(was) != id {
+		m.Drop(sh)
+		t.kept = true
+		e.note(t, "complete, and not given any more: there is more or less in %s than in what was fetched", t.Path)
+		return
+	}
 	if was != "" && contentOf(was) != id {
 		if !t.accept && t.Folder == "" {
 			m.Drop(sh)
@@ -317,9 +356,42 @@ func (e *Engine) release(t *transfer) {
 	}
 }
 
+// passes says whether what has ended a download may be over without anybody's doing: no server, nobody left who has it, no space.
+func (t *transfer) passes(err error) bool {
+	var server *node.ServerError
+	var none *node.NoContentError
+	var liars *node.CorruptError
+	var space *store.SpaceError
+	return t.Kind == Download && (errors.As(err, &server) || errors.As(err, &none) && t.Content != "" || errors.As(err, &liars) || errors.As(err, &space))
+}
+
+// retryLater has a download tried again, later each time that nothing came.
+func (e *Engine) retryLater(t *transfer) {
+	h := t.has()
+	if h.wait *= 2; h.wait == 0 || h.received > h.tried {
+		h.wait = e.minRetry
+	}
+	h.wait, h.tried = min(h.wait, maxRetry), h.received
+	h.retry = time.Now().Add(h.wait)
+	e.note(t, "it is tried again in %v", h.wait)
+}
+
+// retry tries again what is due.
+func (e *Engine) retry(now time.Time) {
+	for _, t := range e.transfers {
+		if h := t.past; h != nil && !h.retry.IsZero() && now.After(h.retry) {
+			h.retry, t.failure = time.Time{}, nil
+			e.settle(t)
+		}
+	}
+}
+
 // fail notes that a transfer cannot go on.
 func (e *Engine) fail(t *transfer, err error) {
 	t.failure, t.state = e.cfg.Explain(err), Failed
+	if t.passes(err) {
+		e.retryLater(t)
+	}
 	if errors.Is(err, store.ErrChanged) {
 		t.state = Changed
 	}
@@ -340,12 +412,12 @@ func (e *Engine) startFetch(t *transfer) {
 	}
 	f := s.m.NewFetch(node.FetchRequest{
 		Name: name, ID: prefix, Dir: t.Dir, Target: t.Target, Overwrite: t.Overwrite, Restart: t.restart, Wait: t.Wait,
-		Patience: t.Patience, FilesOnly: true, Reserve: e.settings.Reserve,
+		Patience: t.Patience, Reserve: e.settings.Reserve, FromLink: t.ByLink, Directory: t.Directory, Either: t.Either, Selection: t.selection(),
 		Note: func(text string) {
 			e.post(func() { e.total.banned++; e.note(t, "%s", text) })
 		},
-		Found: func(id content.ID, name string, size int64) error {
-			return e.call(ctx, func() error { return e.found(t, id, name, size) })
+		Found: func(id content.ID, name string, size int64, directory bool) error {
+			return e.call(ctx, func() error { return e.found(t, id, name, size, directory) })
 		},
 	})
 	t.fetch, t.member, t.cancel, t.state, t.restart = f, s.m, cancel, Waiting, false
@@ -357,25 +429,48 @@ func (e *Engine) startFetch(t *transfer) {
 }
 
 // found claims the content of a download, and says no when it is here already.
-func (e *Engine) found(t *transfer, id content.ID, name string, size int64) error {
-	for _, o := range e.claimants(t.Swarm, id) {
-		if o != t {
-			return &HeldError{o.Name, o.Path}
-		}
-	}
-	e.release(t)
+func (e *Engine) found(t *transfer, id content.ID, name string, size int64, directory bool) error {
 	target := t.Target
 	if target == "" {
 		target = name
 	}
+	for _, o := range e.claimants(t.Swarm, id) {
+		switch {
+		case o == t:
+		case o.Kind == Download && o.Dir == t.Dir && o.Target == target && slices.Equal(o.Only, t.Only) && slices.Equal(o.Except, t.Except):
+			e.merge(t, o)
+			return errMerged
+		default:
+			return &HeldError{o.Name, o.Path}
+		}
+	}
+	e.release(t)
 	// From now on it is that content, whatever else gets its name.
 	if name != "" {
 		t.Name = name
 	}
+	t.Directory = directory
 	t.Content, t.Want, t.Size, t.Path, t.Target = id.String(), id.String(), size, filepath.Join(t.Dir, target), target
 	e.claim(t)
 	e.saver.dirty = true
 	return nil
+}
+
+// errMerged ends the fetch of a transfer that turns out to be another one.
+var errMerged = errors.New("it is fetched already")
+
+// merge makes a download one with another of the same content and place: who follows it follows that one from now on.
+func (e *Engine) merge(t, into *transfer) {
+	into.Overwrite, into.Once = into.Overwrite || t.Overwrite, into.Once && t.Once
+	if len(e.merged) >= maxMerged {
+		clear(e.merged)
+	}
+	e.merged[t.ID] = into.ID
+	t.removed = true
+	e.forget(t)
+	e.note(into, "asked for again")
+	e.refetch(into, false)
+	e.again(into)
 }
 
 // runFetch fetches, gives what others still want of it, and lets it be shared like any file then.
@@ -388,7 +483,9 @@ func (e *Engine) runFetch(ctx context.Context, t *transfer, f *node.Fetch) {
 		return
 	}
 	e.post(func() { e.completed(t, got) })
-	if !got.Already {
+	if got.Directory {
+		f.Give(ctx, false)
+	} else if !got.Already {
 		f.Give(ctx, false)
 		if fresh := 3 * time.Second; pause(ctx, fresh) { // its stamp is to be trusted
 			e.cfg.Cache.Learn(got.Path, got.Manifest)
@@ -406,6 +503,7 @@ func (e *Engine) runFetch(ctx context.Context, t *transfer, f *node.Fetch) {
 func (e *Engine) completed(t *transfer, got *node.Fetched) {
 	t.Complete, t.Path, t.Content, t.Size, t.Wait = true, got.Path, got.ID.String(), got.Size, false
 	t.already, t.has().resumed = got.Already, got.Resumed
+	t.kept = got.Partly
 	e.total.completed++
 	e.note(t, "complete: %s", got.Path)
 	e.show(t)
@@ -415,6 +513,10 @@ func (e *Engine) completed(t *transfer, got *node.Fetched) {
 // fetched is the end of a run of a download.
 func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 	st := f.Status()
+	if t.Directory && t.Content != "" { // it may be the folder itself
+		dir, target := f.Place()
+		t.Either, t.Dir, t.Target, t.Path = t.Either && dir == t.Dir, dir, target, filepath.Join(dir, target)
+	}
 	t.fetch, t.has().resumed = nil, st.Resumed
 	e.fetching--
 	if !t.Complete && st.Exchange.Received > 0 {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"shoal/internal/bundle"
+	"shoal/internal/content"
 	"shoal/internal/store"
 	"shoal/internal/wire"
 
@@ -28,13 +29,19 @@ func (e *KindError) Error() string {
 	return fmt.Sprintf("%q is of kind %d, which this version does not know", e.Name, e.Kind)
 }
 
-// DirectoryError is a directory where a file is wanted.
-type DirectoryError struct{ Name string }
-
-func (e *DirectoryError) Error() string { return fmt.Sprintf("%q is a directory", e.Name) }
-
 // ShareDir gives a directory that was looked at to whoever asks, under a name, and takes it over. Progress is told how many bytes were hashed.
 func (m *Member) ShareDir(ctx context.Context, scanned *store.Scanned, name string, progress func(bytes int64)) (*Sharing, error) {
+	s, err := m.PrepareDir(ctx, scanned, name, progress)
+	if err != nil {
+		return nil, err
+	}
+	s.copied = make(chan struct{}, 1)
+	m.Give(s)
+	return s, nil
+}
+
+// PrepareDir is the first half of [Member.ShareDir], as [Member.Prepare] is of [Member.Share].
+func (m *Member) PrepareDir(ctx context.Context, scanned *store.Scanned, name string, progress func(bytes int64)) (*Sharing, error) {
 	if err := wire.CheckName(name); err != nil {
 		scanned.Close()
 		return nil, fmt.Errorf("share %s: %w", scanned.Path, err)
@@ -43,12 +50,11 @@ func (m *Member) ShareDir(ctx context.Context, scanned *store.Scanned, name stri
 	if err != nil {
 		return nil, err
 	}
-	s := &Sharing{Name: name, Path: d.Path, Manifest: d.Manifest, Hit: hit, Kind: wire.KindDirectory, source: d, copied: make(chan struct{}, 1)}
+	s := &Sharing{Name: name, Path: d.Path, Manifest: d.Manifest, Hit: hit, Kind: wire.KindDirectory, source: d}
 	if err := m.sign(s); err != nil {
 		d.Close()
 		return nil, err
 	}
-	m.Give(s)
 	return s, nil
 }
 
@@ -66,24 +72,29 @@ func (f *Fetch) decideKind() error {
 	if kind > wire.KindDirectory || kind == wire.KindFile && !f.req.Selection.All() {
 		return &KindError{f.entry.Name, kind}
 	}
-	if f.dir = kind == wire.KindDirectory; f.dir && f.req.FilesOnly {
-		return &DirectoryError{f.entry.Name}
-	}
+	f.dir = kind == wire.KindDirectory
 	return nil
 }
 
 // key is what a rerun finds the download by. Each choice from a directory is a download of its own.
 func (f *Fetch) key() string {
-	if !f.dir {
-		return "v2:" + f.entry.ID.String() + "/" + f.req.Target
+	return fetchKey(f.entry.ID, f.req.Target, f.dir, f.req.Selection)
+}
+
+func fetchKey(id content.ID, target string, dir bool, of bundle.Selection) string {
+	if !dir {
+		return "v2:" + id.String() + "/" + target
 	}
-	key := "v2d:" + f.entry.ID.String() + "/" + f.req.Target
-	if !f.req.Selection.All() {
-		sum := blake3.Sum256([]byte(f.req.Selection.String()))
+	key := "v2d:" + id.String() + "/" + target
+	if !of.All() {
+		sum := blake3.Sum256([]byte(of.String()))
 		key += "/" + hex.EncodeToString(sum[:16])
 	}
 	return key
 }
+
+// Place returns the folder and the name in it of what is fetched. It is called when Run has ended.
+func (f *Fetch) Place() (dir, target string) { return f.req.Dir, f.req.Target }
 
 // unfold fetches the listing of a directory, and makes the store ready for what was chosen of it.
 func (f *Fetch) unfold(ctx context.Context) error {

@@ -72,6 +72,26 @@ type NoContentError struct {
 
 func (e *NoContentError) Error() string { return fmt.Sprintf("nobody in the swarm has %q", e.What) }
 
+// ErrHere is a content that this member fetches or gives already.
+var ErrHere = errors.New("this peer fetches or shares it already")
+
+// claim makes sure that a content is fetched once at a time: the exchange has it once.
+func (m *Member) claim(id content.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shares[id] != nil || m.fetches[id] {
+		return ErrHere
+	}
+	m.fetches[id] = true
+	return nil
+}
+
+func (m *Member) unclaim(id content.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.fetches, id)
+}
+
 // FetchRequest says what to fetch, and where to.
 type FetchRequest struct {
 	Name       string         // what is asked for, and how the file is called unless Target says otherwise
@@ -86,9 +106,8 @@ type FetchRequest struct {
 	Reserve    int64 // bytes of the disk that are left free
 	Note       func(text string)
 	// Found is told what will be fetched, before it is; an error ends the fetch. Nil: nobody is.
-	Found func(id content.ID, name string, size int64) error
+	Found func(id content.ID, name string, size int64, directory bool) error
 
-	FilesOnly bool             // a directory is an error
 	FromLink  bool             // a link says what it is: a directory or not, whatever others say
 	Directory bool             // it does
 	Either    bool             // of a directory: Dir may be itself the one that an earlier run has made
@@ -199,9 +218,12 @@ func (f *Fetch) Run(ctx context.Context) (*Fetched, error) {
 		return nil, err
 	}
 	if f.req.Found != nil {
-		if err := f.req.Found(f.entry.ID, f.entry.Name, f.entry.Size); err != nil {
+		if err := f.req.Found(f.entry.ID, f.entry.Name, f.entry.Size, f.dir); err != nil {
 			return nil, err
 		}
+	}
+	if err := f.m.claim(f.entry.ID); err != nil {
+		return nil, fmt.Errorf("%q: %w", f.entry.Name, err)
 	}
 	known, err := store.LoadManifest(f.req.Dir, f.key(), f.entry.ID)
 	if err != nil {
@@ -447,6 +469,7 @@ func (f *Fetch) Give(ctx context.Context, stay bool) {
 
 // release ends the exchange.
 func (f *Fetch) release() {
+	defer f.m.unclaim(f.entry.ID)
 	f.m.x.Remove(f.entry.ID)
 	f.m.client.Retract(f.entry.ID)
 	f.m.client.Follow(f.entry.ID, false)

@@ -77,9 +77,10 @@ type Member struct {
 
 	reachAfter time.Duration
 
-	mu     sync.Mutex // guards shares and spare
-	shares map[content.ID]*Sharing
-	spare  []*Sharing // of contents that are given already
+	mu      sync.Mutex // guards what follows
+	shares  map[content.ID]*Sharing
+	spare   []*Sharing // of contents that are given already
+	fetches map[content.ID]bool
 }
 
 // Sharing is a content that a member has whole, and gives. A member may have very many.
@@ -130,7 +131,7 @@ func NewMember(cfg MemberConfig) *Member {
 	}
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
-		entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
+		entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), fetches: make(map[content.ID]bool), reachAfter: reachAfter,
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)

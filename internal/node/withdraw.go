@@ -1,6 +1,7 @@
 package node
 
 import (
+	"shoal/internal/bundle"
 	"shoal/internal/content"
 	"shoal/internal/store"
 )
@@ -50,10 +51,7 @@ func (m *Member) OfferName(s *Sharing) {
 // Same says whether the file has the stamp that it had when it was hashed.
 func (s *Sharing) Same() bool { return s.source.Same() }
 
-// fetchKey is by what a rerun finds what an earlier run of a fetch has left.
-func fetchKey(id content.ID, target string) string { return "v2:" + id.String() + "/" + target }
-
-// DiscardFetch removes what a fetch that is not complete has left in a folder.
-func DiscardFetch(dir, target string, id content.ID) error {
-	return store.Discard(dir, fetchKey(id, target))
+// DiscardFetch removes what a fetch that is not complete has left in a folder: one of a directory, of what was chosen in it.
+func DiscardFetch(dir, target string, id content.ID, directory bool, of bundle.Selection) error {
+	return store.Discard(dir, fetchKey(id, target, directory, of))
 }

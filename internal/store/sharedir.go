@@ -73,11 +73,13 @@ func (d *SharedDir) hash(ctx context.Context, cache *Cache, progress func(int64)
 }
 
 // key is what the cache knows the directory by: its listing, and the stamp of each file.
-func (d *SharedDir) key() string {
+func (d *SharedDir) key() string { return d.Scanned.key(d.head) }
+
+func (s *Scanned) key(head []byte) string {
 	h := blake3.New(16, nil)
 	h.Write([]byte("directory\x00"))
-	h.Write(d.head)
-	for _, s := range d.Scanned.stamps {
+	h.Write(head)
+	for _, s := range s.stamps {
 		h.Write(binary.BigEndian.AppendUint64(nil, s))
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -101,10 +103,14 @@ func (d *SharedDir) unchanged(ctx context.Context) (newest time.Time, err error)
 	return newest, err
 }
 
-// Same says whether every file is what it was when the directory was hashed, by its stamp.
+// Same says whether the directory is what it was when it was hashed: its listing, and each file by its stamp.
 func (d *SharedDir) Same() bool {
-	_, err := d.unchanged(context.Background())
-	return err == nil
+	s, err := Scan(context.Background(), d.Path)
+	if err != nil {
+		return false
+	}
+	defer s.Close()
+	return s.key(s.Listing.Append(nil)) == d.key()
 }
 
 // Whole returns the manifest.
