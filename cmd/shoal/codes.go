@@ -139,7 +139,6 @@ var codes = []code{
 	},
 
 	{"E-PROTOCOL", exitIncompatible, "the other side speaks another protocol", "The address leads to another program or to a version without a common protocol, or what is asked for is not in the protocol at all. Versions on both sides: `shoal version`."},
-	{"E-DIRECTORY", exitIncompatible, "a directory is meant where only a file will do", "The running peer fetches files alone. `shoal get --alone NAME` fetches the directory in a process of its own."},
 	{
 		"E-NAMES", exitIncompatible, "this disk cannot keep the directory's names apart",
 		"It takes some of them for the same, as disks do that do not tell large letters from small ones. Leave some out with --except, choose another disk with -o, or keep it as an archive: get -o - writes one.",

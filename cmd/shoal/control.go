@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -115,9 +116,18 @@ func (c *control) named(ctx context.Context, what string) (daemon.Row, error) {
 	if err != nil {
 		return daemon.Row{}, err
 	}
+	if len(what) > 1 {
+		what = strings.TrimSuffix(what, "/") // as a shell completes a directory
+	}
+	path := what
+	if strings.ContainsRune(what, filepath.Separator) {
+		if abs, err := filepath.Abs(what); err == nil {
+			path = abs
+		}
+	}
 	var found []daemon.Row
 	for _, r := range rows {
-		if r.Name == what || r.Path == what || r.ID == what || len(what) >= 6 && (strings.HasPrefix(r.ID, what) || strings.HasPrefix(r.Content, strings.ToLower(what))) {
+		if r.Name == what || r.Path == path || r.ID == what || len(what) >= 6 && (strings.HasPrefix(r.ID, what) || strings.HasPrefix(r.Content, strings.ToLower(what))) {
 			found = append(found, r)
 		}
 	}
@@ -301,7 +311,7 @@ func printTransfer(e *env, r daemon.Row) {
 	if r.ETA > 0 {
 		facts += "  eta " + seconds(time.Duration(r.ETA*float64(time.Second)))
 	}
-	fmt.Fprintf(e.stdout, "%-11s  %s  %s\n", r.State, printable(r.Name), facts)
+	fmt.Fprintf(e.stdout, "%-11s  %s  %s\n", r.State, printable(slashed(r.Name, kindOf(r))), facts)
 	if r.Failure != nil {
 		fmt.Fprintf(e.stdout, "             %s: %s\n             next:  %s\n", r.Failure.Code, oneLine(r.Failure.What), oneLine(r.Failure.Next))
 	}

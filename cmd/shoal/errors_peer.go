@@ -6,6 +6,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/daemon"
 	"shoal/internal/identity"
+	"shoal/internal/node"
 )
 
 // explainPeer tells of the long-running peer.
@@ -49,6 +50,10 @@ func explainPeer(err error) *failure {
 		return errNoPeer
 	case errors.Is(err, daemon.ErrWatched):
 		return usage("move the file out of the folder, or  shoal pause  it")
+	case errors.Is(err, daemon.ErrMore):
+		return usage("the same without --data; then remove the directory yourself")
+	case errors.Is(err, node.ErrHere):
+		return &failure{Code: "E-EXISTS", Exit: exitExists, What: oneLine(err.Error()), Next: "shoal status    shows where it is"}
 	case errors.Is(err, daemon.ErrNotOurs):
 		return usage("the same without --data; then remove the file yourself")
 	case errors.Is(err, daemon.ErrBadRequest), errors.Is(err, api.ErrLongPath):

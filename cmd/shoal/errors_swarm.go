@@ -123,20 +123,11 @@ func explainVerified(err error) *failure {
 // exitPipe is the status of a program whose output nobody reads any more: 128 and the number of SIGPIPE.
 const exitPipe = 141
 
-// codeDirectory is the code of a directory where only a file will do.
-const codeDirectory = "E-DIRECTORY"
-
 // explainDirectory tells of directories and streams.
 func explainDirectory(err error) *failure {
 	var kind *node.KindError
 	var out *node.OutError
-	var dir *node.DirectoryError
 	switch {
-	case errors.As(err, &dir):
-		return &failure{
-			Code: codeDirectory, Exit: exitIncompatible, What: oneLine(err.Error()), Cause: "the running peer fetches files alone",
-			Next: "shoal get --alone " + shellQuote(dir.Name),
-		}
 	case errors.As(err, &kind) && kind.Kind == wire.KindFile:
 		return &failure{Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()), Next: "leave out --only and --except"}
 	case errors.As(err, &kind):

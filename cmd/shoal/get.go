@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"shoal/internal/daemon"
-	"shoal/internal/identity"
 	"shoal/internal/node"
 	"shoal/internal/store"
 
@@ -154,19 +152,10 @@ func runGet(ctx context.Context, e *env, o getOptions, name string) error {
 	} else if only {
 		return getClassic(ctx, e, o, name)
 	}
-	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.stay && len(o.from) == 0 && !o.chunkFiles && o.sha256 == "" && !o.onlyAlone(name) {
-		var failed *daemon.Failure
-		if err := handGet(ctx, e, c, o, name); !errors.As(err, &failed) || failed.Code != codeDirectory {
-			return err
-		}
+	if c := e.peerHere(ctx); c != nil && !o.ofItsOwn() && !o.stay && len(o.from) == 0 && !o.chunkFiles && o.sha256 == "" && o.output != "-" {
+		return handGet(ctx, e, c, o, name)
 	}
 	return getVerified(ctx, e, o, name)
-}
-
-// onlyAlone says whether a get is one that a running peer does not do: of a directory, or to standard output.
-func (o *getOptions) onlyAlone(what string) bool {
-	link, err := identity.ParseLink(what)
-	return err == nil && link.Dir || o.output == "-" || len(o.only) > 0 || len(o.except) > 0
 }
 
 // getClassic downloads a file in a classic swarm alone.

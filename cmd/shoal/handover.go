@@ -31,12 +31,8 @@ func handShares(ctx context.Context, e *env, c *control, o shareOptions, files [
 	var sw *identity.Swarm
 	var shares []*node.Sharing
 	for _, path := range files {
-		abs, err := filepath.Abs(path)
+		row, err := c.handShare(ctx, e, o, path)
 		if err != nil {
-			return err
-		}
-		var row daemon.Row
-		if err := c.do(ctx, http.MethodPost, "/shares", daemon.ShareRequest{Path: abs, Name: o.name, Swarm: e.swarm}, &row); err != nil {
 			return err
 		}
 		row, err = c.until(ctx, e, row, func(r daemon.Row) bool { return r.State == daemon.Seeding })
@@ -54,6 +50,9 @@ func handShares(ctx context.Context, e *env, c *control, o shareOptions, files [
 		if err != nil {
 			return err
 		}
+		if row.Directory {
+			c.noteLeftOut(ctx, e, row)
+		}
 		s := sharingOf(row)
 		shares = append(shares, s)
 		if err := announce(e, c.addr(ctx, row.Swarm), s, false); err != nil {
@@ -63,10 +62,49 @@ func handShares(ctx context.Context, e *env, c *control, o shareOptions, files [
 	return tellOthers(e, sw, shares, handedOver)
 }
 
+// handShare has the running peer share one path, or standard input.
+func (c *control) handShare(ctx context.Context, e *env, o shareOptions, path string) (row daemon.Row, err error) {
+	req := daemon.ShareRequest{Name: o.name, Swarm: e.swarm, Spooled: path == "-"}
+	if req.Spooled {
+		req.Path, err = spoolForPeer(ctx, e, o)
+	} else {
+		req.Path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return row, err
+	}
+	err = c.do(ctx, http.MethodPost, "/shares", req, &row)
+	if err != nil && req.Spooled {
+		err = errors.Join(err, os.Remove(req.Path))
+	}
+	return row, err
+}
+
+// noteLeftOut says what of a directory is not shared.
+func (c *control) noteLeftOut(ctx context.Context, e *env, row daemon.Row) {
+	var d daemon.Detail
+	if c.do(ctx, http.MethodGet, "/transfers/"+url.PathEscape(row.ID), nil, &d) != nil {
+		return
+	}
+	for _, l := range d.Log {
+		if strings.HasPrefix(l.Text, "left out: ") {
+			note(e, l.Text)
+		}
+	}
+}
+
+// kindOf is the kind of a transfer's content.
+func kindOf(r daemon.Row) wire.Kind {
+	if r.Directory {
+		return wire.KindDirectory
+	}
+	return wire.KindFile
+}
+
 // sharingOf is what a command says of a share of the peer's.
 func sharingOf(r daemon.Row) *node.Sharing {
 	id, _ := content.ParseID(r.Content)
-	return &node.Sharing{Name: r.Name, Path: r.Path, Manifest: &content.Manifest{ID: id, Geo: content.Geometry{Size: r.Size}}}
+	return &node.Sharing{Name: r.Name, Path: r.Path, Kind: kindOf(r), Manifest: &content.Manifest{ID: id, Geo: content.Geometry{Size: r.Size}}}
 }
 
 // addr returns where the peer serves others in a swarm, as :PORT.
@@ -132,7 +170,7 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 	var d daemon.Detail
 	req := daemon.DownloadRequest{
 		What: what, Dir: dir, Target: file, Content: o.blake3, Swarm: e.swarm, Overwrite: o.overwrite, Restart: o.restart, Wait: o.wait, Once: o.once,
-		Patience: o.timeout,
+		Patience: o.timeout, Either: file == "" && isPath(o.output), Only: o.only, Except: o.except,
 	}
 	if err := c.do(ctx, http.MethodPost, "/downloads", req, &d.Row); err != nil {
 		if !strings.HasPrefix(what, "shoal://") { // stopped before it has answered, it may have taken the download on
@@ -144,6 +182,10 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 	w := &fetchWatcher{e: e}
 	if !already {
 		if err := w.follow(ctx, c, &d); err != nil {
+			if d.Directory && d.Failure != nil && d.Failure.Code == "E-EXISTS" {
+				_, none := os.Lstat(filepath.Join(dir, d.Name))
+				err = dirExists(err, o.output, req.Either && none != nil)
+			}
 			return handFailed(ctx, c, handNear(ctx, e, c, err, d.Row), d.Row)
 		}
 	}
@@ -153,6 +195,7 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 	}
 	got := &node.Fetched{
 		Name: d.Name, Path: shown(d.Path, o.output), ID: id, Size: d.Size, Resumed: d.Resumed, Received: d.Received, Wasted: d.Wasted, Already: already || d.Already,
+		Directory: d.Directory, Partly: d.Partly,
 	}
 	for _, n := range d.Neighbours {
 		if n.Received > 0 {
@@ -165,6 +208,9 @@ func handGet(ctx context.Context, e *env, c *control, o getOptions, what string)
 
 // shown is a path as the user has written its folder.
 func shown(path, output string) string {
+	if abs, err := filepath.Abs(output); err == nil && abs == path { // it is there by now
+		return filepath.Clean(output)
+	}
 	dir, file := target(output, filepath.Base(path))
 	return filepath.Join(dir, file)
 }

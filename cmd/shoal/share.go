@@ -33,14 +33,14 @@ func newShare(e *env) *cobra.Command {
 		Use:   "share PATH...",
 		Short: "Share files and directories until Ctrl-C",
 		Long: `Share files and directories with everyone in the swarm, from where they lie, until Ctrl-C. A machine that is in no swarm starts
-one, and prints the line that the others paste. Where shoal peer runs, it is handed the files and shares them from then on, also after a restart;
-directories and standard input are shared by this command itself.
+one, and prints the line that the others paste. Where shoal peer runs, it is handed what is to be shared and shares it from then on, also after a restart.
 
 Of a directory all files are shared, with their names and permissions, and links that stay inside it. Links that lead out of it, devices, pipes and
-sockets are left out, and said so. A file that changes ends the sharing: start it again.
+sockets are left out, and said so. A file that changes ends the sharing: start it again. So are files that are added shared.
 
 With - standard input is shared, under the name that --name gives. It is read to its end into a file in the temporary folder (TMPDIR) first, since
-a content is known only when all of it is; the file is removed at the end.`,
+a content is known only when all of it is; the file is removed at the end. The running peer keeps it in the folder  spool  of its state, until the share is
+removed.`,
 		Example: `  shoal share ubuntu.img
   shoal share model.bin photos/
   tar c /etc | shoal share - --name etc.tar
@@ -65,19 +65,20 @@ func runShare(ctx context.Context, e *env, o shareOptions, files []string) error
 	if err := onlyFiles(o, files); err != nil {
 		return err
 	}
-	handed := handable(files)
+	only, err := e.onlyClassic(o.classic)
+	if err != nil {
+		return err
+	}
+	if c := e.peerHere(ctx); c != nil && !only && !o.ofItsOwn() && !o.once && !o.http {
+		return handShares(ctx, e, c, o, files)
+	}
 	files, remove, err := spoolInput(ctx, e, o, files)
 	if err != nil {
 		return err
 	}
 	defer remove()
-	if only, err := e.onlyClassic(o.classic); err != nil {
-		return err
-	} else if only {
+	if only {
 		return shareClassic(ctx, e, o, files)
-	}
-	if c := e.peerHere(ctx); c != nil && handed && !o.ofItsOwn() && !o.once && !o.http {
-		return handShares(ctx, e, c, o, files)
 	}
 	sw, err := e.pick()
 	if err != nil {

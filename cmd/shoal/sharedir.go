@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"shoal/internal/daemon"
 	"shoal/internal/node"
 	"shoal/internal/store"
 	"shoal/internal/wire"
@@ -63,16 +65,6 @@ func slashed(name string, kind wire.Kind) string {
 	return name
 }
 
-// handable says whether a running peer can share it: files, which are there after a restart.
-func handable(paths []string) bool {
-	for _, path := range paths {
-		if fi, err := os.Stat(path); path == "-" || err == nil && fi.IsDir() {
-			return false
-		}
-	}
-	return true
-}
-
 // onlyFiles refuses directories where a way of sharing has none.
 func onlyFiles(o shareOptions, files []string) error {
 	if !o.classic && !o.http {
@@ -98,14 +90,11 @@ func onlyFiles(o shareOptions, files []string) error {
 // the function that is returned.
 func spoolInput(ctx context.Context, e *env, o shareOptions, files []string) (paths []string, remove func(), err error) {
 	remove = func() {}
-	if len(files) != 1 || files[0] != "-" {
+	if !isInput(files) {
 		return files, remove, nil
 	}
-	if o.name == "" {
-		return nil, remove, &usageError{"what comes from standard input needs a name: shoal share - --name NAME"}
-	}
-	if err := wire.CheckName(o.name); err != nil {
-		return nil, remove, fmt.Errorf("--name: %w", err)
+	if err := checkInput(o); err != nil {
+		return nil, remove, err
 	}
 	dir, err := os.MkdirTemp("", "shoal-")
 	if err != nil {
@@ -113,15 +102,45 @@ func spoolInput(ctx context.Context, e *env, o shareOptions, files []string) (pa
 	}
 	remove = func() { os.RemoveAll(dir) }
 	path := filepath.Join(dir, "input")
-	if err := spoolTo(ctx, e, path); err != nil {
+	if err := spoolTo(ctx, e, path, "at the end"); err != nil {
 		remove()
 		return nil, func() {}, err
 	}
 	return []string{path}, remove, nil
 }
 
+// isInput says whether standard input is to be shared.
+func isInput(files []string) bool { return len(files) == 1 && files[0] == "-" }
+
+// checkInput makes sure that what comes from standard input has a name.
+func checkInput(o shareOptions) error {
+	if o.name == "" {
+		return &usageError{"what comes from standard input needs a name: shoal share - --name NAME"}
+	}
+	if err := wire.CheckName(o.name); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	return nil
+}
+
+// spoolForPeer writes standard input to a file of the running peer's.
+func spoolForPeer(ctx context.Context, e *env, o shareOptions) (path string, err error) {
+	if err := checkInput(o); err != nil {
+		return "", err
+	}
+	dir := daemon.Spool(e.state)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, rand.Text())
+	if err := spoolTo(ctx, e, path, "with the share"); err != nil {
+		return "", errors.Join(err, os.Remove(path))
+	}
+	return path, nil
+}
+
 // spoolTo writes standard input to a file.
-func spoolTo(ctx context.Context, e *env, path string) error {
+func spoolTo(ctx context.Context, e *env, path, until string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -135,7 +154,7 @@ func spoolTo(ctx context.Context, e *env, path string) error {
 		}
 	}
 	if !e.quiet && !e.json {
-		e.screen.printf("Reading standard input into %s, which is removed at the end\n", path)
+		e.screen.printf("Reading standard input into %s, which is removed %s\n", path, until)
 	}
 	if err := copyInput(ctx, f, e.stdin); err != nil {
 		return spoolFull(path, err)

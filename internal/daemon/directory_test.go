@@ -130,6 +130,9 @@ func TestARemovedDirectoryIsLeftAloneUnlessItIsExactlyThat(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "d", "a")); (err == nil) != more {
 			t.Errorf("with more in it %v: %v", more, err)
 		}
+		if _, err := b.Detail(t.Context(), row.ID); (err == nil) != more {
+			t.Errorf("with more in it %v: it is on the list: %v", more, err)
+		}
 	}
 }
 

@@ -410,6 +410,17 @@ func (e *Engine) Resume(ctx context.Context, id string) (row Row, err error) {
 
 // Remove takes a transfer off the list. With data, what a download has written is removed too; a shared file never is.
 func (e *Engine) Remove(ctx context.Context, id string, data bool) error {
+	if data { // what cannot be removed stays on the list
+		d, err := e.Detail(ctx, id)
+		if err != nil {
+			return err
+		}
+		if d.Directory && d.State == Complete {
+			if _, err := e.isExactly(ctx, Record{Path: d.Path, Name: d.Name, Content: d.Content}); err != nil {
+				return err
+			}
+		}
+	}
 	halted := make(chan Record, 1)
 	err := e.lasting(ctx, func() error {
 		t, err := e.find(id)
@@ -473,22 +484,30 @@ func (e *Engine) removeData(ctx context.Context, r Record) error {
 
 // removeDirectory removes a directory that was fetched, if it is exactly that.
 func (e *Engine) removeDirectory(ctx context.Context, r Record) error {
+	if there, err := e.isExactly(ctx, r); err != nil || !there {
+		return err
+	}
+	return os.RemoveAll(r.Path)
+}
+
+// isExactly makes sure that a directory is what was fetched, and says whether it is there at all.
+func (e *Engine) isExactly(ctx context.Context, r Record) (there bool, err error) {
 	scanned, err := store.Scan(ctx, r.Path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	all := len(scanned.Skipped) == 0
 	d, _, err := store.ShareDir(ctx, scanned, r.Name, e.cfg.Cache, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer d.Close()
 	if !all || d.Manifest.ID != contentOf(r.Content) {
-		return fmt.Errorf("%s: %w", r.Path, ErrMore)
+		return false, fmt.Errorf("%s: %w", r.Path, ErrMore)
 	}
-	return os.RemoveAll(r.Path)
+	return true, nil
 }
 
 // List returns a part of the list, in the order in which it grew, and how long the list is.

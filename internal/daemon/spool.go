@@ -10,7 +10,12 @@ import (
 const spoolAge = time.Hour
 
 // Spool returns the folder for what came from a pipe, in the folder of a peer's state: it is shared as long as the share is on the list.
-func Spool(state string) string { return filepath.Join(state, "spool") }
+func Spool(state string) string {
+	if abs, err := filepath.Abs(state); err == nil {
+		state = abs
+	}
+	return filepath.Join(state, "spool")
+}
 
 // removeSpooled removes what came from a pipe.
 func removeSpooled(state string, r Record) error {

@@ -181,7 +181,7 @@ func (e *Engine) prepareDir(ctx context.Context, t *transfer, m *node.Member, pa
 			t.Size = scanned.Listing.Size
 		}
 		for _, s := range scanned.Skipped {
-			e.note(t, "left out: %s: %s", s.Path, s.Why)
+			e.note(t, "left out: %q: %s", s.Path, s.Why)
 		}
 		if scanned.Left > 0 {
 			e.note(t, "left out: %d more", scanned.Left)

@@ -1,6 +1,6 @@
 // All of one transfer: pieces, speed, neighbours, log. It asks once a second while it is seen.
 
-import { h, text, plain, copyButton, failure } from "./dom.js";
+import { h, text, plain, titled, copyButton, failure } from "./dom.js";
 import { size, rate, count, many, percent, duration, clock } from "./format.js";
 import { ask } from "./api.js";
 import * as draw from "./draw.js";
@@ -75,7 +75,7 @@ export class Detail {
 
   /** row shows what the list knows already. */
   row(r) {
-    text(this.title.firstChild, plain(r.name));
+    text(this.title.firstChild, plain(titled(r)));
     const facts = [stateText(r), part(r) + " %", size(r.done) + " of " + (r.size > 0 ? size(r.size) : "an unknown size")];
     if (r.down > 0) facts.push("↓ " + rate(r.down));
     if (r.up > 0) facts.push("↑ " + rate(r.up));

@@ -37,6 +37,11 @@ export function plain(s) {
   return String(s).replace(invisible, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 }
 
+// titled is the name of a transfer as people see it: a directory has a slash behind it.
+export function titled(r) {
+  return r.directory ? r.name + "/" : r.name;
+}
+
 /** say tells those who hear the page of a change of state. */
 export function say(s) {
   document.getElementById("said").textContent = s;

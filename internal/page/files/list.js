@@ -1,7 +1,7 @@
 // The table of transfers. Rows are kept and changed in place, so that focus and selection stay; at most some hundred are made, however
 // long the list is.
 
-import { h, text, set, plain } from "./dom.js";
+import { h, text, set, plain, titled } from "./dom.js";
 import { size, rate, duration, percent, count } from "./format.js";
 
 const step = 200;
@@ -122,7 +122,7 @@ export class List {
 
   fill(row, r) {
     row.r = r;
-    const name = plain(r.name), p = part(r);
+    const name = plain(titled(r)), p = part(r);
     text(row.text, name);
     set(row.name, "title", name);
     text(row.cells[1], r.size > 0 ? size(r.size) : "–");
