@@ -33,8 +33,10 @@ type limitsConfig struct {
 }
 
 type ratesConfig struct {
-	Up   string `toml:"up"`
-	Down string `toml:"down"`
+	Up       string `toml:"up"`
+	Down     string `toml:"down"`
+	PeerUp   string `toml:"peer-up"` // of any one peer
+	PeerDown string `toml:"peer-down"`
 }
 
 type windowConfig struct {
@@ -110,7 +112,7 @@ func (c ratesConfig) rates() (r daemon.Rates, err error) {
 	for _, f := range []struct {
 		text string
 		to   *int64
-	}{{c.Up, &r.Up}, {c.Down, &r.Down}} {
+	}{{c.Up, &r.Up}, {c.Down, &r.Down}, {c.PeerUp, &r.PeerUp}, {c.PeerDown, &r.PeerDown}} {
 		if *f.to, err = parseSize(strings.TrimSuffix(f.text, "/s")); err != nil {
 			return r, err
 		}

@@ -16,7 +16,7 @@ func TestTheConfigurationFile(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "peer.toml")
 	for text, good := range map[string]bool{
-		"reserve = '10MB'\n[limits]\nup = '1MiB/s'\n[[limits.window]]\ndays = 'sat,sun'\nfrom = '22:00'\nto = '06:00'\ndown = '5kB'\n": true,
+		"reserve = '10MB'\n[limits]\nup = '1MiB/s'\npeer-up = '2MiB/s'\n[[limits.window]]\ndays = 'sat,sun'\nfrom = '22:00'\nto = '06:00'\ndown = '5kB'\n": true,
 		"listen = 5": false, "reserve = 'much'": false, "[limits]\nup = '-1'": false, "nonsense = 1": false, "[[limits.window]]\nfrom = '25:00'\nto = '1:00'": false,
 		"[[limits.window]]\nfrom = '01:00'\nto = '02:00'\ndays = 'someday'": false, "folders = ": false,
 	} {
@@ -31,7 +31,7 @@ func TestTheConfigurationFile(t *testing.T) {
 		if !good && !errors.As(err, &wrong) {
 			t.Errorf("%q: %T", text, err)
 		}
-		if s, _ := c.settings(); good && (s.Reserve != 10_000_000 || s.Limits.Up != 1<<20 || s.Limits.Windows[0].Down != 5000 || s.Limits.Windows[0].From != 22*60) {
+		if s, _ := c.settings(); good && (s.Reserve != 10_000_000 || s.Limits.Up != 1<<20 || s.Limits.PeerUp != 2<<20 || s.Limits.Windows[0].Down != 5000 || s.Limits.Windows[0].From != 22*60) {
 			t.Errorf("%+v", s)
 		}
 	}

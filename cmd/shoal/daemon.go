@@ -72,7 +72,7 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 	log := e.log(slog.LevelInfo)
 	engine := daemon.New(daemon.Config{
 		Dir: e.state, States: states, Name: machineName(), Version: version, Cache: p.cache, Log: log, Settings: settings,
-		NewMember: p.member, Serve: p.serve, SetLimits: p.setLimits, Explain: told, Beat: p.notify.beat,
+		NewMember: p.member, Serve: p.serve, SetLimits: setLimits, Explain: told, Beat: p.notify.beat,
 	})
 	local, err := api.Listen(api.SocketPath(e.state))
 	if err != nil {
@@ -290,14 +290,8 @@ func (p *peerService) serve(ctx context.Context, sw *identity.Swarm, up func()) 
 	return host.serve(ctx)
 }
 
-// limiter is a member that can hold itself to rates, in bytes per second; 0: none.
-type limiter interface{ SetLimits(up, down int64) }
-
-// setLimits makes rates hold for a member, and says so if it cannot.
-func (p *peerService) setLimits(m *node.Member, r daemon.Rates) {
-	if l, ok := any(m).(limiter); ok {
-		l.SetLimits(r.Up, r.Down)
-	} else if r != (daemon.Rates{}) {
-		p.e.log(slog.LevelWarn).Warn("rate limits do not hold: this version cannot keep to them")
-	}
+// setLimits makes rates hold for a member.
+func setLimits(m *node.Member, r daemon.Rates) {
+	m.SetLimits(r.Up, r.Down)
+	m.SetPeerLimits(r.PeerUp, r.PeerDown)
 }

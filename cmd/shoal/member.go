@@ -115,7 +115,8 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 	cfg := node.MemberConfig{
 		Swarm: sw, Name: machineName(), Agent: agent(), Log: e.log(level), Cache: store.OpenCache(filepath.Join(e.state, "hashes")),
 		Warn:    func(text string) { e.screen.printf("warning: %s\n", oneLine(text)) },
-		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down), Announce: p.announce,
+		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down),
+		LimitPeerUp: int64(p.limits.peerUp), LimitPeerDown: int64(p.limits.peerDown), Announce: p.announce,
 	}
 	if !p.asks {
 		cfg.Closed = func(port int) { e.note(closedNote(port)) }

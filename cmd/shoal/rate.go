@@ -63,9 +63,11 @@ func (r *rateFlag) String() string {
 func (*rateFlag) Type() string { return "RATE" }
 
 // limitFlags are those of all commands that move files.
-type limitFlags struct{ up, down rateFlag }
+type limitFlags struct{ up, down, peerUp, peerDown rateFlag }
 
 func (l *limitFlags) add(f *pflag.FlagSet) {
 	f.Var(&l.up, "limit-up", "most that others are given, in all: 200MiB/s, 10MB/s, 80Mbit/s (0: no limit)")
 	f.Var(&l.down, "limit-down", "most that is downloaded, in all")
+	f.Var(&l.peerUp, "limit-peer-up", "most that any one peer is given; not with the classic protocol")
+	f.Var(&l.peerDown, "limit-peer-down", "most that is downloaded from any one peer; not with the classic protocol")
 }

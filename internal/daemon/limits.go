@@ -11,6 +11,9 @@ import (
 type Rates struct {
 	Up   int64 `json:"up"`
 	Down int64 `json:"down"`
+	// PeerUp and PeerDown are those of any one neighbour.
+	PeerUp   int64 `json:"peer_up,omitempty"`
+	PeerDown int64 `json:"peer_down,omitempty"`
 }
 
 // Limits are rates, and others for parts of the week.
@@ -66,7 +69,7 @@ func (l Limits) Check() error {
 		return fmt.Errorf("%d windows: at most 64", len(l.Windows))
 	}
 	for _, r := range all {
-		if r.Up < 0 || r.Down < 0 {
+		if min(r.Up, r.Down, r.PeerUp, r.PeerDown) < 0 {
 			return fmt.Errorf("a rate is below 0")
 		}
 	}

@@ -118,6 +118,24 @@ func (x *Exchange) SetLimits(up, down int64) {
 	})
 }
 
+// SetPeerLimits is SetLimits for what any one neighbour is given, and gives.
+func (x *Exchange) SetPeerLimits(up, down int64) {
+	x.post(func(l *loop) {
+		now := l.now()
+		l.giver.SetPeerLimit(now, up)
+		l.perDown = down
+		for _, n := range l.conns {
+			under := int64(0)
+			for c := range n.of {
+				if c.taker != nil {
+					under += c.taker.Asked(n.id)
+				}
+			}
+			n.down.Set(now, down, under)
+		}
+	})
+}
+
 // event is what the loop is told. It applies itself to the loop's state, and never blocks.
 type event func(*loop)
 

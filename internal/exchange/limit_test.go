@@ -42,6 +42,57 @@ func TestNoMoreIsPromisedThanTheLimit(t *testing.T) {
 	})
 }
 
+// Two guests take all that they are promised at once: each has the limit of one.
+func TestNoMoreIsPromisedToOneThanItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perSecond, burst = 4, 4 // pieces
+		b := newTable(t, 400)
+		b.share()
+		b.x.SetPeerLimits(perSecond*content.MinPiece, 0)
+		guests := []*guest{b.sit(), b.sit()}
+		for _, g := range guests {
+			g.asks(b, 2)
+		}
+		var request uint64
+		ended := make([]int, 2)
+		began := time.Now()
+		for time.Since(began) < 20*time.Second {
+			for i, g := range guests {
+				for credit, ok := heardA[*wire.Credit](g); ok; credit, ok = heardA[*wire.Credit](g) {
+					request++
+					g.says(&wire.Get{Channel: 2, Epoch: 1, Credit: credit.Number, Request: request, Piece: uint32(request)})
+				}
+				for _, ok := heardA[*wire.End](g); ok; _, ok = heardA[*wire.End](g) {
+					ended[i]++
+				}
+				g.kept = nil
+				if most := burst + int(perSecond*time.Since(began).Seconds()); ended[i] > most {
+					t.Fatalf("%d pieces in %v, want at most %d", ended[i], time.Since(began), most)
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if min(ended[0], ended[1]) < 19*perSecond {
+			t.Errorf("only %v pieces in 20 s", ended)
+		}
+	})
+}
+
+func TestNoMoreIsAskedOfOneThanItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 100)
+		d := b.fetch(nil)
+		b.x.SetPeerLimits(0, 10*content.MinPiece)
+		g := b.sit()
+		channel := g.holds(b)
+		began := time.Now()
+		g.serves(b, d, channel)
+		if took := time.Since(began); took < 9500*time.Millisecond || took > 11*time.Second {
+			t.Errorf("100 pieces at ten a second of one took %v", took)
+		}
+	})
+}
+
 func TestNoMoreIsAskedForThanTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTable(t, 100)

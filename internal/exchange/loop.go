@@ -28,6 +28,7 @@ type loop struct {
 	byID       []*conn // sessions by their number, nil where one has left
 	identities map[wire.PeerID]int
 	down       *schedule.Limit // of all contents together
+	perDown    int64           // bytes per second that one neighbour is asked for; 0: no limit
 	free       []int           // numbers of contents that rest
 	loading    int             // manifests
 	toLoad     []*exchanged    // whose manifests are to be loaded
@@ -48,11 +49,12 @@ type conn struct {
 	of       map[*exchanged]*channel
 	opened   int
 	work     work
-	giving   []*giving     // what is served of it
-	sent     atomic.Int64  // bytes of pieces; the session's writer counts, the loop reads
-	counted  int64         // of those, at the last look
-	acked    int64         // bytes that had arrived there at the last look
-	moved    time.Duration // when pieces were sent to it last
+	giving   []*giving       // what is served of it
+	sent     atomic.Int64    // bytes of pieces; the session's writer counts, the loop reads
+	counted  int64           // of those, at the last look
+	acked    int64           // bytes that had arrived there at the last look
+	moved    time.Duration   // when pieces were sent to it last
+	down     *schedule.Limit // of what it is asked for
 }
 
 // giving is a request of the other's that is served.
@@ -220,7 +222,8 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 }
 
 func (l *loop) join(s *peer.Session, stop func(error)) {
-	n := &conn{s: s, stop: stop, id: len(l.byID), channels: make(map[uint64]*channel), of: make(map[*exchanged]*channel)}
+	n := &conn{s: s, stop: stop, id: len(l.byID), channels: make(map[uint64]*channel), of: make(map[*exchanged]*channel), down: schedule.NewLimit(1)}
+	n.down.Set(l.now(), l.perDown, 0)
 	for i, other := range l.byID { // the lowest number that is free
 		if other == nil {
 			n.id = i

@@ -11,6 +11,7 @@ func (l *loop) inside(n *conn) bool {
 func (l *loop) addGiver(ch *channel) {
 	c, n := ch.c, ch.conn
 	c.taker.AddPeer(l.now(), n.id)
+	c.taker.SetPeerLimit(n.id, n.down)
 	if l.inside(n) {
 		c.taker.SetInside(l.now(), n.id, wire.SiteRank(c.ID, n.s.Peer(), n.s.Instance()))
 	}

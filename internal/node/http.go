@@ -54,7 +54,9 @@ func (m *Member) contents() http.Handler {
 		if r.Method == http.MethodGet {
 			defer m.x.Beside()()
 		}
-		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w), ctx: r.Context(), limit: m.up}, r, "", time.Time{}, &verified{s: s, m: m})
+		own := m.ss.newLimit()
+		defer m.ss.dropLimit(own)
+		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w), ctx: r.Context(), limit: m.up, own: own}, r, "", time.Time{}, &verified{s: s, m: m})
 		if m.x.Neighbours(id) == 0 {
 			s.source.Rest()
 		}
@@ -84,13 +86,16 @@ type paced struct {
 	control *http.ResponseController
 	ctx     context.Context
 	limit   *throttle.Rate
+	own     *throttle.Rate
 }
 
 func (w *paced) Write(b []byte) (n int, err error) {
 	for n < len(b) {
-		part := b[n : n+w.limit.Part(len(b)-n)]
-		if err := w.limit.Wait(w.ctx, len(part)); err != nil {
-			return n, err
+		part := b[n : n+w.own.Part(w.limit.Part(len(b)-n))]
+		for _, l := range []*throttle.Rate{w.own, w.limit} {
+			if err := l.Wait(w.ctx, len(part)); err != nil {
+				return n, err
+			}
 		}
 		_ = w.control.SetWriteDeadline(time.Now().Add(stallTime))
 		k, err := w.ResponseWriter.Write(part)

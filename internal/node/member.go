@@ -42,10 +42,12 @@ type MemberConfig struct {
 	Cache   *store.Cache // of hashes; nil: none
 	// LimitUp and LimitDown are the bytes per second that are given and fetched at most, over all contents, neighbours and protocols; 0: no limit.
 	LimitUp, LimitDown int64
-	Classic            *Config // to be a peer of the classic swarm on the same port too; nil: not
-	LAN                LANMode // what it does on the local network; not with Classic
-	Patient            bool    // no server need be there at the beginning: body begins at once
-	Log                *slog.Logger
+	// LimitPeerUp and LimitPeerDown are those that any one neighbour is given, and is asked for; not with the classic protocol.
+	LimitPeerUp, LimitPeerDown int64
+	Classic                    *Config // to be a peer of the classic swarm on the same port too; nil: not
+	LAN                        LANMode // what it does on the local network; not with Classic
+	Patient                    bool    // no server need be there at the beginning: body begins at once
+	Log                        *slog.Logger
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
 	// Closed is told once if nobody has connected for a while and the server cannot connect either; nil: that is not looked for.
@@ -138,6 +140,7 @@ func NewMember(cfg MemberConfig) *Member {
 	m.x = exchange.New(exchange.Config{Seed: m.instance, Log: cfg.Log, Site: cfg.Site, Self: m.self, Instance: m.instance, Whole: m.whole})
 	m.SetLimits(cfg.LimitUp, cfg.LimitDown)
 	m.ss, m.near = newSessions(m), newNear(m)
+	m.SetPeerLimits(cfg.LimitPeerUp, cfg.LimitPeerDown)
 	if cfg.Classic != nil {
 		old := *cfg.Classic
 		old.Up, old.Down = m.up, m.down
@@ -154,6 +157,12 @@ func (m *Member) SetLimits(up, down int64) {
 	m.up.Set(up)
 	m.down.Set(down)
 	m.x.SetLimits(up, down)
+}
+
+// SetPeerLimits changes the bytes per second that any one neighbour is given, and is asked for, at most; 0: no limit. It may be called at any time.
+func (m *Member) SetPeerLimits(up, down int64) {
+	m.ss.setLimit(up)
+	m.x.SetPeerLimits(up, down)
 }
 
 // Close lets go of the shared files. A member must not be closed while it runs.

@@ -15,6 +15,7 @@ import (
 	"shoal/internal/exchange"
 	"shoal/internal/identity"
 	"shoal/internal/peer"
+	"shoal/internal/throttle"
 	"shoal/internal/wire"
 )
 
@@ -74,6 +75,8 @@ type sessions struct {
 	open     map[who]*live
 	banned   map[wire.PeerID]time.Time
 	holders  map[content.ID]*holders
+	limits   map[*throttle.Rate]bool // of each session
+	limit    int64                   // that they have; 0: none
 	dialling int
 
 	found   atomic.Bool   // somebody has connected to us
@@ -90,7 +93,7 @@ type live struct {
 func newSessions(m *Member) *sessions {
 	return &sessions{
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
-		holders: make(map[content.ID]*holders), wake: make(chan struct{}, 1),
+		holders: make(map[content.ID]*holders), limits: make(map[*throttle.Rate]bool), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -349,8 +352,10 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 			}
 		})
 	}
+	own := ss.newLimit()
+	defer ss.dropLimit(own)
 	s = peer.NewSession(peer.SessionConfig{
-		Conn: tc, Flush: under.Flush, Widen: under.Widen, Below: under, Limit: ss.m.up, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
+		Conn: tc, Flush: under.Flush, Widen: under.Widen, Below: under, Limit: ss.m.up, Own: own, Self: ss.m.self, Other: id, Dialled: dialled != nil, Hello: ss.m.hello(),
 		Choose: ss.choose,
 		Handle: func(s *peer.Session, m wire.Message) error {
 			enter()
@@ -381,6 +386,31 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 		ss.ban(id)
 	}
 	ss.m.cfg.Log.Debug("session ended", "peer", identity.PeerShort(id), "addr", s.Addr(), "err", errors.Join(err, cause))
+}
+
+// newLimit makes the limit of what one neighbour is given.
+func (ss *sessions) newLimit() *throttle.Rate {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	r := throttle.New(ss.limit)
+	ss.limits[r] = true
+	return r
+}
+
+func (ss *sessions) dropLimit(r *throttle.Rate) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.limits, r)
+}
+
+// setLimit changes the limit of what one neighbour is given.
+func (ss *sessions) setLimit(perSecond int64) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.limit = perSecond
+	for r := range ss.limits {
+		r.Set(perSecond)
+	}
 }
 
 // choose says whether a session is the one to be used with its peer: an older one is kept.

@@ -65,6 +65,37 @@ func TestSessionsThatShareALimitSendEvenly(t *testing.T) {
 	})
 }
 
+// A session's own limit holds beside the one that it shares.
+func TestASessionKeepsToItsOwnLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 320 << 10
+		shared := throttle.New(256 << 10)
+		began := time.Now()
+		var took [2]time.Duration
+		var talks []*talk
+		for i, own := range []*throttle.Rate{throttle.New(32 << 10), nil} {
+			k := inUse(t, func(cfg *SessionConfig) { cfg.Limit, cfg.Own = shared, own })
+			k.says(&wire.Get{Channel: 1, Credit: 1, Request: 1})
+			k.s.Serve(Serving{
+				Request: 1, From: bytes.NewReader(make([]byte, size)), Len: size, Done: func(int64, wire.Reason) { took[i] = time.Since(began) },
+			})
+			talks = append(talks, k)
+		}
+		for time.Since(began) < 12*time.Second {
+			time.Sleep(50 * time.Millisecond)
+			for _, k := range talks {
+				k.hears()
+			}
+		}
+		if took[0] < 9800*time.Millisecond || took[0] > 10500*time.Millisecond {
+			t.Errorf("10 s at its own limit took %v", took[0])
+		}
+		if took[1] == 0 || took[1] > 2*time.Second {
+			t.Errorf("the other took %v: it was held to a limit that it has not", took[1])
+		}
+	})
+}
+
 // Classic chunks go and come evenly at the limit. That it makes them slow is nobody's fault: one that brings less than counts as moving is
 // not given up.
 func TestClassicChunksKeepToALimit(t *testing.T) {

@@ -121,6 +121,7 @@ type SessionConfig struct {
 	Widen       func()         // called once, by the reader, when the first piece comes; nil: nothing
 	Below       Below          // what is below Conn; nil: nothing is known of it
 	Limit       *throttle.Rate // of what is served, shared with others; nil: none
+	Own         *throttle.Rate // of what is served on this session; nil: none
 	Self, Other wire.PeerID
 	Dialled     bool
 	Hello       wire.Hello

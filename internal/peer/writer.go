@@ -22,7 +22,7 @@ type errReason interface{ Reason() wire.Reason }
 func (s *Session) write(ctx context.Context) error {
 	var frame, batch []byte
 	pace := newPace(s.cfg.Below)
-	turn := turn{limit: s.cfg.Limit}
+	turn := turn{limit: s.cfg.Limit, own: s.cfg.Own}
 	ping := time.NewTimer(0)
 	defer ping.Stop()
 	due := time.Now()
@@ -135,9 +135,10 @@ func (s *Session) hold(ctx context.Context, p *pace, t *turn, rest int64, unflus
 	return wait, nil
 }
 
-// turn is a session's turn in a limit that it shares with others: the bytes of its next data frame, and when they may go.
+// turn is a session's turn in a limit that it shares with others, and in its own: the bytes of its next data frame, and when they may go.
 type turn struct {
 	limit *throttle.Rate
+	own   *throttle.Rate
 	bytes int
 	taken bool
 	due   time.Time
@@ -146,8 +147,8 @@ type turn struct {
 // wait takes a turn for at most so many bytes, if there is none, and returns how long to wait for it. Control messages go meanwhile.
 func (t *turn) wait(now time.Time, most int) time.Duration {
 	if !t.taken {
-		t.bytes = t.limit.Part(most)
-		t.taken, t.due = true, now.Add(t.limit.Reserve(now, t.bytes))
+		t.bytes = t.own.Part(t.limit.Part(most))
+		t.taken, t.due = true, now.Add(max(t.limit.Reserve(now, t.bytes), t.own.Reserve(now, t.bytes)))
 	}
 	return max(t.due.Sub(now), 0)
 }

@@ -100,6 +100,8 @@ type Giver struct {
 	patience time.Duration
 	tries    int // promises that were given since patience had ended
 	limit    *Limit
+	each     int64 // bytes per second that any one identity is promised; 0: no limit
+	largest  int64 // bytes of a piece
 
 	uplink  float64       // bytes per second, the best of the last windows
 	rate    float64       // bytes per second, of late
@@ -134,6 +136,7 @@ type who struct {
 	served int64         // the turn at which it was served last
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
+	limit  *Limit        // of what it is promised; nil: none
 }
 
 // leecher is a neighbour.
@@ -174,6 +177,10 @@ func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
 		g.contents = append(g.contents, nil)
 	}
 	g.limit.Piece(max(pieceSize, 1))
+	g.largest = max(g.largest, pieceSize)
+	for _, w := range g.who {
+		w.limit.Piece(g.largest)
+	}
 	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]pieceSet)}
 }
 
@@ -231,6 +238,9 @@ func (g *Giver) AddPeer(n, identity int) {
 	}
 	if g.who[identity] == nil {
 		g.who[identity] = &who{served: -1 - g.cfg.Rand.Int64N(1<<32)} // by chance among those that were never served
+		if g.each > 0 {
+			g.limitWho(0, g.who[identity], 0)
+		}
 	}
 	g.peers[n] = &leecher{who: g.who[identity], since: -1}
 }
@@ -316,6 +326,7 @@ func (l *leecher) late(credit uint64) int {
 func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	g.changed = max(g.changed, now)
 	g.limit.Refund(p.size - p.sent)
+	l.limit.Refund(p.size - p.sent)
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
 	v := g.content(p.Content)
@@ -607,6 +618,31 @@ func (g *Giver) SetLimit(now time.Duration, rate int64) {
 	g.uplink = g.limit.cap(g.peak.perSecond())
 }
 
+// SetPeerLimit limits the bytes per second that any one identity is promised; 0: no limit.
+func (g *Giver) SetPeerLimit(now time.Duration, rate int64) {
+	g.each = rate
+	under := make(map[*who]int64)
+	for _, l := range g.peers {
+		if l == nil {
+			continue
+		}
+		for _, p := range l.promises {
+			under[l.who] += p.size - p.sent
+		}
+	}
+	for _, w := range g.who {
+		g.limitWho(now, w, under[w])
+	}
+}
+
+func (g *Giver) limitWho(now time.Duration, w *who, under int64) {
+	if w.limit == nil {
+		w.limit = NewLimit(perLeecher)
+		w.limit.Piece(max(g.largest, 1))
+	}
+	w.limit.Set(now, g.each, under)
+}
+
 // Limit returns the bytes per second that are promised at most, 0 if there is no limit.
 func (g *Giver) Limit() int64 { return g.limit.Rate() }
 
@@ -639,6 +675,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 	g.next++
 	l.promises = append(l.promises, p)
 	g.limit.Charge(p.size)
+	l.limit.Charge(p.size)
 	g.turn++
 	l.served, v.served = g.turn, g.turn
 	return p.Grant
@@ -709,7 +746,7 @@ func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
 	for n, l := range g.peers {
-		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) {
+		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
 			continue
 		}
 		if best < 0 || l.served < g.peers[best].served {

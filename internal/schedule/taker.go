@@ -100,6 +100,7 @@ type giverOf struct {
 	speed   float64       // bytes per second at which pieces came, in the mean; 0: none has
 	inside  *insider      // nil: it is not in our site
 	wanted  time.Duration // when it was told so, being outside
+	limit   *Limit        // of what is asked of it, over all contents; nil: none
 }
 
 // flight is a request under way.
@@ -149,6 +150,22 @@ func (t *Taker) AddPeer(_ time.Duration, n int) {
 		t.peers = append(t.peers, nil)
 	}
 	t.peers[n] = &giverOf{has: newPieceSet(t.cfg.Pieces)}
+}
+
+// SetPeerLimit limits what is asked of a neighbour. The limit is shared by the contents that it gives.
+func (t *Taker) SetPeerLimit(n int, limit *Limit) {
+	if g := t.peer(n); g != nil {
+		limit.Piece(t.cfg.PieceLen(0))
+		g.limit = limit
+	}
+}
+
+// Asked returns the bytes that a neighbour was asked for and has not sent.
+func (t *Taker) Asked(n int) int64 {
+	if g := t.peer(n); g != nil {
+		return g.asked
+	}
+	return 0
 }
 
 // Has says that a neighbour has a piece.
@@ -244,6 +261,7 @@ func (t *Taker) forget(f *flight) {
 		}
 		g.flights--
 		g.asked -= t.cfg.PieceLen(f.piece) - f.got
+		g.limit.Refund(t.cfg.PieceLen(f.piece) - f.got)
 	}
 }
 
@@ -322,6 +340,7 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 	if t.peers[n].inside == nil {
 		t.outsiders++
 	}
+	t.peers[n].limit.Charge(t.cfg.PieceLen(piece))
 	t.peers[n].flights++
 	t.peers[n].asked += t.cfg.PieceLen(piece)
 	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
@@ -384,9 +403,10 @@ func (t *Taker) full(now time.Duration) bool {
 	return coming >= limit
 }
 
-// crowded says whether more is asked of a neighbour than it sends in a second: it is not to take everything and send nothing.
+// crowded says whether more is asked of a neighbour than it sends in a second, or than its limit allows: it is not to take everything and
+// send nothing.
 func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
-	return g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
+	return !g.limit.Allows(now) || g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
 }
 
 // pick returns the rarest piece that a neighbour has, of those that are missing and not in flight.
