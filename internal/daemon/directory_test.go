@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"shoal/internal/node"
+	"shoal/internal/store"
 )
 
 // tree makes a directory called d, and returns its path.
@@ -240,5 +243,34 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	row = l.get(b, DownloadRequest{What: "nobody has that", Dir: t.TempDir(), Patience: time.Second})
 	if failed := b.becomes(t, row.ID, Failed); !failed.Retry.IsZero() {
 		t.Errorf("what is not there is tried again: %+v", failed)
+	}
+}
+
+// What a download has found is kept at once, and nobody who has it for a while after a restart is no reason to give it up.
+func TestADownloadThatWasFoundSurvivesTheLossOfItsSource(t *testing.T) {
+	l := newLab(t)
+	path, _ := l.file(1 << 20)
+	stateA, stateB := l.machine(), l.machine()
+	a, b := l.run(stateA, Settings{}), l.run(stateB, Settings{Reserve: 1 << 60})
+	l.share(a, path)
+	row := l.get(b, DownloadRequest{What: "f.bin", Dir: t.TempDir()})
+	b.becomes(t, row.ID, Failed)
+	kept, err := load(stateB) // as it is for one who is killed now
+	if err != nil || len(kept.Transfers) != 1 || kept.Transfers[0].Content == "" {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	for _, none := range []error{&node.NoContentError{What: "f.bin"}, &node.ServerError{}, &store.SpaceError{}} {
+		for text, x := range map[string]struct {
+			t    *transfer
+			want bool
+		}{
+			"found": {newTransfer(kept.Transfers[0]), true},
+			"new":   {newTransfer(Record{Kind: Download}), !errors.As(none, new(*node.NoContentError))},
+			"share": {newTransfer(Record{Kind: Share}), false},
+		} {
+			if got := x.t.passes(none); got != x.want {
+				t.Errorf("%s, %T: %v", text, none, got)
+			}
+		}
 	}
 }

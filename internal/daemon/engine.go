@@ -42,8 +42,9 @@ const (
 	maxRetry = 10 * time.Minute
 	// maxMerged bounds the downloads that are remembered as others.
 	maxMerged = 1000
-	// saveEvery is how soon a change is written that nobody waits for.
+	// saveEvery is how soon a change is written that nobody waits for. One that would be missed is written at once, unless the list is long.
 	saveEvery = time.Second
+	longList  = 1000
 )
 
 // Errors that a caller decides by.
@@ -220,7 +221,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.ctx = inner
 	e.byHand = l.Limits
 	for _, r := range l.Transfers {
-		e.transfers[r.ID] = newTransfer(r)
+		t := newTransfer(r)
+		t.loaded = true
+		e.transfers[r.ID] = t
 	}
 	sweepSpool(e.cfg.Dir, l.Transfers, time.Now())
 	e.applied = e.limits().At(time.Now())

@@ -25,6 +25,7 @@ type transfer struct {
 	after   []func()           // called when that has ended
 	queued  bool               // it waits to be hashed
 	removed bool
+	loaded  bool // it was on the list when the peer began: nobody waits to be told that it cannot be
 	accept  bool // the file may be another than it was
 	restart bool // what an earlier run has fetched is thrown away
 	twin    bool // another transfer shares the same content: this one is only one more name
@@ -362,7 +363,7 @@ func (t *transfer) passes(err error) bool {
 	var none *node.NoContentError
 	var liars *node.CorruptError
 	var space *store.SpaceError
-	return t.Kind == Download && (errors.As(err, &server) || errors.As(err, &none) && t.Content != "" || errors.As(err, &liars) || errors.As(err, &space))
+	return t.Kind == Download && (errors.As(err, &server) || errors.As(err, &none) && (t.Content != "" || t.loaded) || errors.As(err, &liars) || errors.As(err, &space))
 }
 
 // retryLater has a download tried again, later each time that nothing came.
@@ -452,7 +453,12 @@ func (e *Engine) found(t *transfer, id content.ID, name string, size int64, dire
 	t.Directory = directory
 	t.Content, t.Want, t.Size, t.Path, t.Target = id.String(), id.String(), size, filepath.Join(t.Dir, target), target
 	e.claim(t)
-	e.saver.dirty = true
+	// In its next life it is that content, though nobody may have it for a while then.
+	if len(e.transfers) < longList || time.Since(e.saver.at) > saveEvery {
+		e.write(nil)
+	} else {
+		e.saver.dirty = true
+	}
 	return nil
 }
 
