@@ -32,7 +32,7 @@ var arrows = map[string]string{
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/bundle internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
-	"internal/daemon":    "internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
+	"internal/daemon":    "internal/bundle internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
 	"internal/api":       "internal/daemon internal/identity internal/node internal/swarm",
 	"internal/page":      "",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",

@@ -111,6 +111,49 @@ func TestAKilledPeerGoesOn(t *testing.T) {
 	sameContent(t, filepath.Join(other, "big.img"), path)
 }
 
+// So it is with a directory; and what was shared of one is shared in the next life.
+func TestAKilledPeerGoesOnWithADirectory(t *testing.T) {
+	t.Parallel()
+	all := newPeers(t, 2)
+	a, b := all[0], all[1]
+	src, dir := filepath.Join(t.TempDir(), "d"), t.TempDir()
+	names := []string{"a", "b", "sub/c", "sub/sub/d"}
+	for i, name := range names {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(src, name), 12<<20, byte(i+1))
+	}
+	a.run("share", src)
+	get := command{args: []string{"get", "d", "-o", dir, "--json"}, env: []string{"SHOAL_STATE=" + b.state}}.start(t)
+	eventually(t, "the peer has taken the download on", func() bool { return b.transfers()["d"] != "" })
+	dice := rand.New(rand.NewPCG(3, 4))
+	for kills := range 6 {
+		<-time.After(time.Duration(dice.IntN(150)) * time.Millisecond)
+		b.peer.kill()
+		b.start()
+		if kills == 2 {
+			a.peer.kill()
+			a.start()
+		}
+	}
+	get.kill()
+	eventually(t, "the download is complete", func() bool { return b.transfers()["d"] == "complete" })
+	for _, name := range names {
+		sameContent(t, filepath.Join(dir, "d", name), filepath.Join(src, name))
+	}
+	holdsOnly(t, dir, "d")
+	if s := a.transfers()["d"]; s != "seeding" {
+		t.Errorf("the source is %s", s)
+	}
+	b.peer.kill()
+	b.start()
+	a.peer.kill() // in its next life it is the only source
+	other := t.TempDir()
+	b.run("get", "d", "-o", other, "--alone", "--once", "--wait")
+	sameContent(t, filepath.Join(other, "d", "sub/c"), filepath.Join(src, "sub/c"))
+}
+
 // Ctrl-C ends get, not the download.
 func TestCtrlCLeavesTheDownloadToThePeer(t *testing.T) {
 	t.Parallel()

@@ -27,11 +27,8 @@ import (
 // drainTime is how long the end may take: whatever hangs then is left to the next start, as after a crash.
 const drainTime = 28 * time.Second
 
-// restTime is after the start when what that took of memory is given back.
-const restTime = 10 * time.Second
-
-// gcPercent is by how much the heap may grow before it is collected.
-const gcPercent = 30
+// gcPercent is by how much the heap may grow before it is collected, idlePercent that of a peer that is idle.
+const gcPercent, idlePercent = 30, 10
 
 // peerService is the long-running peer as a process: its configuration, its doors, and what systemd is told.
 type peerService struct {
@@ -72,7 +69,7 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 	log := e.log(slog.LevelInfo)
 	engine := daemon.New(daemon.Config{
 		Dir: e.state, States: states, Name: machineName(), Version: version, Cache: p.cache, Log: log, Settings: settings,
-		NewMember: p.member, Serve: p.serve, SetLimits: setLimits, Explain: told, Beat: p.notify.beat,
+		NewMember: p.member, Serve: p.serve, SetLimits: setLimits, Idle: idle, Explain: told, Beat: p.notify.beat,
 	})
 	local, err := api.Listen(api.SocketPath(e.state))
 	if err != nil {
@@ -123,7 +120,6 @@ func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Ser
 		}
 		p.announce(web)
 		p.notify.say("READY=1")
-		defer time.AfterFunc(restTime, debug.FreeOSMemory).Stop()
 		p.reloads(inner, engine)
 		return nil
 	})
@@ -288,6 +284,16 @@ func (p *peerService) serve(ctx context.Context, sw *identity.Swarm, up func()) 
 	}
 	up()
 	return host.serve(ctx)
+}
+
+// idle gives back the memory that work has left, and takes less from then on.
+func idle(is bool) {
+	if !is {
+		debug.SetGCPercent(gcPercent)
+		return
+	}
+	debug.SetGCPercent(idlePercent)
+	debug.FreeOSMemory()
 }
 
 // setLimits makes rates hold for a member.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -33,10 +32,8 @@ const (
 	// busyTick is how often somebody who watches is told of changes, quietTick how often the engine looks when nobody does.
 	busyTick  = 250 * time.Millisecond
 	quietTick = time.Second
-	// trimAfter is how long nothing must happen before the memory that work has left is given back to the system. From then on it may grow by
-	// idlePercent before garbage is collected.
-	trimAfter   = 10 * time.Second
-	idlePercent = 10
+	// idleAfter is how long nothing must happen before the peer counts as idle.
+	idleAfter = 10 * time.Second
 	// A download that has failed for what may pass is tried again after a wait that doubles from minRetry to maxRetry.
 	minRetry = 5 * time.Second
 	maxRetry = 10 * time.Minute
@@ -94,6 +91,8 @@ type Config struct {
 	SetLimits func(m *node.Member, r Rates)
 	// Explain turns an error into what people are told.
 	Explain func(err error) *Failure
+	// Idle is called when nothing has happened for a while, and when something does again. Nil: nobody is.
+	Idle func(idle bool)
 	// Beat is called by the loop at least once in two seconds while it lives. It does not block.
 	Beat func(status string)
 	Settings
@@ -137,8 +136,7 @@ type Engine struct {
 	total     totals
 	history   history
 	looked    time.Time
-	worked    time.Time // when something happened last; zero: nothing has, and memory was given back since
-	percent   int       // by which memory may grow at work
+	worked    time.Time // when something happened last; zero: the peer is idle
 	saver     saver
 	minRetry  time.Duration
 	watching  map[string]context.CancelFunc // watched folders
@@ -160,6 +158,9 @@ func New(cfg Config) *Engine {
 	}
 	if cfg.Beat == nil {
 		cfg.Beat = func(string) {}
+	}
+	if cfg.Idle == nil {
+		cfg.Idle = func(bool) {}
 	}
 	if cfg.SetLimits == nil {
 		cfg.SetLimits = func(*node.Member, Rates) {}
@@ -239,9 +240,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.loop(ctx)
 	stop()
 	e.drain()
-	if e.worked.IsZero() {
-		debug.SetGCPercent(e.percent)
-	}
 	close(e.saver.wake)
 	saving.Wait()
 	for s := range e.hub.subs {
@@ -320,25 +318,24 @@ func (e *Engine) look(dt float64) {
 	}
 	e.total.down, e.total.up = mean(e.total.down, down, dt), mean(e.total.up, up, dt)
 	e.history.add(down, up)
-	e.trim(e.looked)
+	e.idle(e.looked)
 	e.retry(e.looked)
 	if len(e.hub.subs) > 0 {
 		e.hub.publish("stats", e.stats())
 	}
 }
 
-// trim gives memory back when there is nothing to do any more: a peer idles for days.
-func (e *Engine) trim(now time.Time) {
+// idle tells when the peer begins and ends to be idle: it may be that for days.
+func (e *Engine) idle(now time.Time) {
 	switch {
 	case e.hashing+e.fetching > 0 || e.total.down+e.total.up > 0:
 		if e.worked.IsZero() {
-			debug.SetGCPercent(e.percent)
+			e.running.Go(func() { e.cfg.Idle(false) })
 		}
 		e.worked = now
-	case !e.worked.IsZero() && now.Sub(e.worked) > trimAfter:
+	case !e.worked.IsZero() && now.Sub(e.worked) > idleAfter:
 		e.worked = time.Time{}
-		e.percent = debug.SetGCPercent(idlePercent)
-		e.running.Go(debug.FreeOSMemory)
+		e.running.Go(func() { e.cfg.Idle(true) })
 	}
 }
 
