@@ -126,7 +126,10 @@ func TestAPartOfADirectoryIsPassedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	equalTrees(t, filepath.Join(second, "d"), filepath.Join(first, "d"), true)
-	if _, err := l.get(c, FetchRequest{ID: prefixOf(s), Dir: t.TempDir(), Patience: time.Second}); !errors.Is(err, ErrNoProgress) {
+	if _, err := l.get(c, FetchRequest{ID: prefixOf(s), Dir: t.TempDir(), Patience: time.Second}); !errors.Is(err, ErrHere) {
+		t.Errorf("twice at once in one peer: %v", err)
+	}
+	if _, err := l.get(l.run(l.machine(identity.MemberRole)), FetchRequest{ID: prefixOf(s), Dir: t.TempDir(), Patience: time.Second}); !errors.Is(err, ErrNoProgress) {
 		t.Errorf("what nobody has: %v", err)
 	}
 }
