@@ -153,7 +153,7 @@ only, and every piece is verified.
 	f.BoolVar(&e.alone, "alone", false, "do it in this process, though a peer runs on this machine")
 	root.AddCommand(
 		newServer(e), newShare(e), newGet(e), newLs(e), newPeers(e), newStatus(e), newTop(e),
-		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newPause(e), newResume(e), newRemove(e), newWeb(e), newDoctor(e), newDemo(e), newSim(e), newVersion(e), newMan(e),
+		newJoin(e), newLink(e), newMembers(e), newID(e), newVerify(e), newPeer(e), newPause(e), newResume(e), newRemove(e), newLimits(e), newWeb(e), newDoctor(e), newDemo(e), newSim(e), newVersion(e), newMan(e),
 	)
 	addCompletions(e, root)
 	return root

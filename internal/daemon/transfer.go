@@ -390,15 +390,15 @@ func (e *Engine) retry(now time.Time) {
 // fail notes that a transfer cannot go on.
 func (e *Engine) fail(t *transfer, err error) {
 	t.failure, t.state = e.cfg.Explain(err), Failed
-	if t.passes(err) {
-		e.retryLater(t)
-	}
 	if errors.Is(err, store.ErrChanged) {
 		t.state = Changed
 	}
 	e.release(t)
 	e.total.failed++
 	e.note(t, "%s: %s", t.failure.Code, t.failure.What)
+	if t.passes(err) {
+		e.retryLater(t)
+	}
 	e.show(t)
 }
 

@@ -57,7 +57,7 @@ func (m *Member) contents() http.Handler {
 		own := m.ss.newLimit()
 		defer m.ss.dropLimit(own)
 		http.ServeContent(&paced{ResponseWriter: w, control: http.NewResponseController(w), ctx: r.Context(), limit: m.up, own: own}, r, "", time.Time{}, &verified{s: s, m: m})
-		if m.x.Neighbours(id) == 0 {
+		if m.bodies.Load() == 1 && m.x.Neighbours(id) == 0 { // nobody else reads it
 			s.source.Rest()
 		}
 	})

@@ -218,7 +218,7 @@ func (ss *sessions) thin() (out []content.ID) {
 	defer ss.mu.Unlock()
 	now := time.Now()
 	for id, h := range ss.holders {
-		if n := len(h.candidates); n < fewNeighbours && uint64(n) < h.total && now.Sub(h.drawn) > drawEvery {
+		if n := len(h.candidates); n < fewNeighbours && h.total > 1 && uint64(n) < h.total && now.Sub(h.drawn) > drawEvery {
 			h.drawn = now
 			out = append(out, id)
 		}
