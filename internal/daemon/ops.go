@@ -185,7 +185,7 @@ func (e *Engine) add(r Record) (*transfer, error) {
 	r.ID, r.Added = newID(), time.Now().UTC()
 	t := newTransfer(r)
 	e.transfers[t.ID] = t
-	e.note(t, "%s of %q added", t.Kind, t.Name)
+	e.note(t.asked(), "%s of %q added", t.Kind, t.Name)
 	e.settle(t)
 	return t, nil
 }

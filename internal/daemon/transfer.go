@@ -74,6 +74,15 @@ func (t *transfer) has() *past {
 	return t.past
 }
 
+// asked returns a transfer that a user has asked for, and nil for one of a watched folder: there may be very many, and what goes well with them
+// is in the peer's log alone.
+func (t *transfer) asked() *transfer {
+	if t.Folder != "" {
+		return nil
+	}
+	return t
+}
+
 func newTransfer(r Record) *transfer {
 	t := &transfer{Record: r, state: Waiting, kept: r.Complete && len(r.Only)+len(r.Except) > 0}
 	if r.Paused {
@@ -232,7 +241,7 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 	if t.Content != was || t.Size != sh.Manifest.Geo.Size {
 		t.Size = sh.Manifest.Geo.Size
 		e.saver.dirty = true
-		e.note(t, "sharing %q, %d bytes, id %s", t.Name, t.Size, id)
+		e.note(t.asked(), "sharing %q, %d bytes, id %s", t.Name, t.Size, id)
 	}
 }
 

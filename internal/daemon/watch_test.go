@@ -2,14 +2,66 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"shoal/internal/identity"
 )
+
+// What a share costs while nobody exchanges it, in live bytes: a peer may have very many.
+func TestAShareThatRestsIsSmall(t *testing.T) {
+	const n, most = 2000, 2400
+	l := &lab{t: t} // without a server, which would have them in memory as well
+	state, folder := filepath.Join(t.TempDir(), "state"), t.TempDir()
+	states, err := identity.OpenStates(state)
+	if err == nil {
+		_, err = states.Create()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for i := range n {
+		path := filepath.Join(folder, fmt.Sprintf("file-%06d.bin", i))
+		if err := os.WriteFile(path, fmt.Appendf(nil, "%d", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	live := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what the first has found to be unused by finalizers
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, life := range []string{"first", "second"} {
+		before := live()
+		r := l.run(state, Settings{Folders: []string{folder}})
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			if s, err := r.Stats(t.Context(), false); err == nil && s.States[Seeding] == n {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%v, %v", s.States, err)
+			}
+		}
+		if each := (live() - before) / n; each > most {
+			t.Errorf("in its %s life a share has %d bytes, want at most %d", life, each, most)
+		} else {
+			t.Logf("in its %s life a share has %d bytes", life, each)
+		}
+		r.stop()
+	}
+}
 
 // What is written to is shared once it is quiet, what vanishes is withdrawn, and what is hidden is left alone.
 func TestAWatchedFolderSharesWhatIsQuiet(t *testing.T) {
