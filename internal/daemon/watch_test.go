@@ -17,7 +17,7 @@ import (
 
 // What a share costs while nobody exchanges it, in live bytes: a peer may have very many.
 func TestAShareThatRestsIsSmall(t *testing.T) {
-	const n, most = 2000, 2400
+	const n, most = 1000, 2400
 	l := &lab{t: t} // without a server, which would have them in memory as well
 	state, folder := filepath.Join(t.TempDir(), "state"), t.TempDir()
 	states, err := identity.OpenStates(state)
