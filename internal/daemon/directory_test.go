@@ -114,6 +114,26 @@ func TestADownloadOfADirectoryGoesOnAfterARestart(t *testing.T) {
 	if done := b.becomes(t, row.ID, Complete); !done.Kept {
 		t.Errorf("a part of a directory is given as if it were all: %+v", done)
 	}
+	// More of it can be wanted, one part after the other.
+	for _, only := range [][]string{{"link"}, {"a"}, nil} {
+		more := l.get(b, DownloadRequest{What: "d", Dir: dir, Only: only, Overwrite: true})
+		deadline := time.Now().Add(30 * time.Second)
+		for b.becomes(t, more.ID, Complete); only != nil && b.isGiving(t, more.ID); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("it never rests")
+			}
+		}
+	}
+	l.isTree(filepath.Join(dir, "d"), src, "a", "sub/b", "sub/empty", "link")
+}
+
+// isGiving says whether a download that is complete still gives what it has fetched.
+func (r *running) isGiving(t *testing.T, id string) (gives bool) {
+	t.Helper()
+	if err := r.call(t.Context(), func() error { gives = r.transfers[id].fetch != nil; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return gives
 }
 
 func TestARemovedDirectoryIsLeftAloneUnlessItIsExactlyThat(t *testing.T) {

@@ -218,6 +218,7 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 	if t.Kind == Download && t.Directory && contentOf(was) != id {
 		m.Drop(sh)
 		t.kept = true
+		e.release(t)
 		e.note(t, "complete, and not given any more: there is more or less in %s than in what was fetched", t.Path)
 		return
 	}
@@ -542,6 +543,9 @@ func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 	halted := e.ended(t)
 	if err != nil && !halted && !stopped && !t.removed {
 		e.fail(t, err)
+	}
+	if t.kept { // more of it may be wanted
+		e.release(t)
 	}
 	if t.Complete && t.Once && !t.removed {
 		t.removed = true

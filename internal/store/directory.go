@@ -597,6 +597,9 @@ func (u *unfolding) reuse(ctx context.Context) error {
 	if u.equal == nil {
 		return nil
 	}
+	for p := range u.equal { // what is not wanted has no place
+		u.equal[p] = u.equal[p] && u.want.Test(uint(p))
+	}
 	u.old.files = newOpenFiles(u.old.open)
 	defer u.old.files.close()
 	return u.d.copyEqual(ctx, u.old, u.equal)
