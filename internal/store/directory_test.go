@@ -423,6 +423,21 @@ func TestOnlyWhatIsChosenIsFetched(t *testing.T) {
 	}
 }
 
+// One part after the other: what is right in the directory, and not wanted this time, is in nobody's way.
+func TestPartsOfADirectoryAreFetchedOneAfterTheOther(t *testing.T) {
+	k := newTaking(t, map[string]int{"a": 200_000, "link -> sub/b": 0, "sub/b": 70_000})
+	k.change = func(c *DownloadConfig) { c.Overwrite = true }
+	for _, only := range []string{"sub", "link", "a"} {
+		k.sel = bundle.Selection{Only: []string{only}}
+		if err := k.all(); err != nil {
+			t.Fatalf("%s: %v", only, err)
+		}
+	}
+	if got, want := look(t, k.target("")), look(t, k.from.Path); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestADamagedDirectoryIsRepaired(t *testing.T) {
 	for name, damage := range map[string]func(k *taking) error{
 		"a byte": func(k *taking) error {
