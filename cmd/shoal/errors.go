@@ -128,6 +128,11 @@ func explainUsage(err error) *failure {
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
 			Next: "name ordinary files that are not empty; shoal share --name gives a file another name",
 		}
+	case errors.Is(err, store.ErrLinked):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
+			Next: "shoal share FILE shares it, if that is meant",
+		}
 	case errors.Is(err, classic.ErrName):
 		return &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),

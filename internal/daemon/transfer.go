@@ -144,6 +144,13 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 		e.fail(t, err)
 		return
 	}
+	if t.Folder != "" {
+		if err := sh.Own(); err != nil {
+			m.Drop(sh)
+			e.fail(t, err)
+			return
+		}
+	}
 	id := sh.Manifest.ID.String()
 	if t.Content != "" && t.Content != id {
 		if !t.accept && t.Folder == "" {

@@ -65,6 +65,7 @@ type Member struct {
 	ss       *sessions
 	near     *near
 	classic  *Node
+	gate     *gate
 	library  *store.Library
 	port     atomic.Uint32
 	bodies   atomic.Int64  // served over HTTP at this moment
@@ -92,12 +93,21 @@ type Sharing struct {
 	Changed  func(error) // told that the file is another now, and is not given any more; set between Prepare and Give, nil: Warn is
 	record   wire.Record // that it is offered; empty: this peer may not offer
 	same     func() bool // the file was not touched since it was hashed
+	own      func() error
 	content  *exchange.Content
 	copied   chan struct{} // holds one: a copy was given
 }
 
 // Copied is told each time that another has got all of it.
 func (s *Sharing) Copied() <-chan struct{} { return s.copied }
+
+// Own returns why the file is not to be shared unasked, if others can write to its folder.
+func (s *Sharing) Own() error {
+	if s.own == nil {
+		return nil
+	}
+	return s.own()
+}
 
 // Sent returns the bytes that were given.
 func (s *Sharing) Sent() int64 { return s.content.Progress().Sent }
@@ -116,6 +126,7 @@ func NewMember(cfg MemberConfig) *Member {
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
+		gate: newGate(maxConns, maxConnsPerAddress),
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
@@ -202,7 +213,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	})
 	mux := &port{
 		tls: m.cfg.Swarm.ServerConfig(), book: m.book, log: m.cfg.Log, frames: m.ss.accept, http: m.contents(),
-		max: maxConns, maxPerAddress: maxConnsPerAddress,
+		gate: m.gate,
 	}
 	inClassic := make(chan struct{})
 	if m.classic == nil {
@@ -341,7 +352,7 @@ func (m *Member) addrs(local bool) (out []string) {
 // mayDial says whether an address that a server named may be dialled: loopback only when the server itself is there.
 func (m *Member) mayDial(addr string) bool {
 	a, err := netip.ParseAddrPort(addr)
-	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().IsLinkLocalUnicast() {
+	if err != nil || a.Port() == 0 || !swarm.IsPlace(a.Addr()) {
 		return false
 	}
 	return !a.Addr().Unmap().IsLoopback() || m.local.Load()
@@ -395,7 +406,7 @@ func (m *Member) Prepare(ctx context.Context, path, name string, progress func(b
 		return nil, err
 	}
 	s := &Sharing{Name: name, Path: path, Manifest: shared.Manifest, Hit: hit, copied: make(chan struct{}, 1)}
-	s.same = func() bool { return shared.InPlace() == nil }
+	s.same, s.own = func() bool { return shared.InPlace() == nil }, shared.Own
 	if err := m.prepare(s, shared, shared.CheckPiece); err != nil {
 		m.library.Unshare(path)
 		return nil, err

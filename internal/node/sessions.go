@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -28,9 +29,10 @@ const (
 	maxDialling = 32
 	// neighbours is how many sessions a content wants at most.
 	neighbours = 40
-	// fewNeighbours is when the server is asked for others, at most every drawEvery.
+	// fewNeighbours is when the server is asked for others: after drawEvery, and if that does not help, after a wait that doubles up to drawMost.
 	fewNeighbours = 20
 	drawEvery     = 5 * time.Second
+	drawMost      = time.Minute
 	// politeTime is how long one who was there first leaves it to a newcomer to dial.
 	politeTime = time.Second
 	// A peer that could not be reached is dialled again after a wait that doubles from minRedial to maxRedial.
@@ -40,6 +42,8 @@ const (
 	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
 	lookEvery  = 200 * time.Millisecond
 	quietEvery = 5 * time.Second
+	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
+	maxPerPeer = 32
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -69,6 +73,7 @@ type sessions struct {
 	seen       map[content.ID]bool // a snapshot has come
 	total      map[content.ID]uint64
 	drawn      map[content.ID]time.Time // when the last snapshot came
+	vain       map[content.ID]int       // how often others were asked for in a row
 	dialling   int
 
 	found   atomic.Bool   // somebody has connected to us
@@ -86,7 +91,7 @@ func newSessions(m *Member) *sessions {
 	return &sessions{
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
 		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
-		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
+		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), vain: make(map[content.ID]int), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -101,8 +106,10 @@ func (ss *sessions) heard(m *wire.Peers) {
 	}
 	ss.total[m.ID] = m.Total
 	wait := politeTime
+	var before map[who]*candidate // of those who are drawn again is known whether they can be reached
 	if m.Snapshot {
 		wait = 0
+		before = maps.Clone(known)
 		for k, c := range known {
 			if !c.active {
 				delete(known, k)
@@ -115,6 +122,9 @@ func (ss *sessions) heard(m *wire.Peers) {
 		switch {
 		case a.ID == ss.m.self && a.Instance == ss.m.instance, len(known) >= maxCandidates:
 		case known[k] != nil:
+			known[k].PeerAddr = a
+		case before[k] != nil:
+			known[k] = before[k]
 			known[k].PeerAddr = a
 		default:
 			known[k] = &candidate{PeerAddr: a, after: time.Now().Add(wait), wait: minRedial}
@@ -136,6 +146,7 @@ func (ss *sessions) forget(id content.ID) {
 	delete(ss.seen, id)
 	delete(ss.total, id)
 	delete(ss.drawn, id)
+	delete(ss.vain, id)
 }
 
 // sources returns how many holders of a content may still be of use; known is false before the server has told.
@@ -199,14 +210,25 @@ func (ss *sessions) run(ctx context.Context) {
 	}
 }
 
-// thin returns the contents of which fewer holders are known than there are and than one wants: the server is asked for another draw.
+// thin returns the contents of which fewer holders are of use than there are and than one wants: the server is asked for another draw. Who could
+// not be reached is of no use: else one who fills a draw with such holders would hide all others for ever.
 func (ss *sessions) thin() (out []content.ID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	now := time.Now()
 	for id, known := range ss.candidates {
-		if n := len(known); n < fewNeighbours && uint64(n) < ss.total[id] && now.Sub(ss.drawn[id]) > drawEvery {
+		n := 0
+		for k, c := range known {
+			if ss.open[k] != nil || len(c.Addrs) > 0 && c.wait <= minRedial && now.After(ss.banned[k.peer]) {
+				n++
+			}
+		}
+		switch {
+		case n >= fewNeighbours:
+			delete(ss.vain, id)
+		case uint64(n) < ss.total[id] && now.Sub(ss.drawn[id]) > min(drawEvery<<min(ss.vain[id], 10), drawMost):
 			ss.drawn[id] = now
+			ss.vain[id]++
 			out = append(out, id)
 		}
 	}
@@ -393,6 +415,8 @@ func (ss *sessions) enter(s *peer.Session, stop func(error)) {
 	ss.open[k] = &live{s, stop}
 	if ss.isCutOff(s.Peer()) { // since it connected: it is not in what a ban looks through before now
 		stop(errors.New("cut off"))
+	} else if (old == nil || old.s == s) && ss.countOf(k.peer) > maxPerPeer {
+		stop(errors.New("too many connections of one peer"))
 	}
 	ss.mu.Unlock()
 	if old != nil && old.s != s { // the other has found it dead
@@ -427,6 +451,16 @@ func (ss *sessions) ban(id wire.PeerID) {
 			l.stop(errors.New("banned"))
 		}
 	}
+}
+
+// countOf returns how many sessions of a peer are open. ss.mu is held.
+func (ss *sessions) countOf(id wire.PeerID) (n int) {
+	for k := range ss.open {
+		if k.peer == id {
+			n++
+		}
+	}
+	return n
 }
 
 // cutRemoved ends the sessions of those who are no members any more.

@@ -19,6 +19,7 @@ var (
 	ErrChanged = errors.New("the file has changed since it was shared")
 	ErrShared  = errors.New("a file of that name is shared already")
 	ErrNoFile  = errors.New("it is no ordinary file")
+	ErrLinked  = errors.New("the file has other names elsewhere")
 )
 
 // Library is what this peer shares, by name. All methods may be called at once from any goroutine.
@@ -150,4 +151,21 @@ func (s *Shared) InPlace() error {
 		return fmt.Errorf("%s: %w: another file is there now, or none", s.Path, ErrChanged)
 	}
 	return s.Unchanged()
+}
+
+// Own returns why a file of a folder into which others can put things is not to be shared unasked: its path is a link, or the file has other names
+// and not everybody may read it. So nobody gets at what only this process may read by giving it a name in that folder.
+func (s *Shared) Own() error {
+	own, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	fi, err := os.Lstat(s.Path)
+	switch {
+	case err != nil || !os.SameFile(own, fi):
+		return fmt.Errorf("%s: %w: a link is there, or another file", s.Path, ErrChanged)
+	case links(own) > 1 && own.Mode()&0o004 == 0:
+		return fmt.Errorf("%s: %w, and not everybody may read it", s.Path, ErrLinked)
+	}
+	return nil
 }

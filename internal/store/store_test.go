@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -570,6 +571,88 @@ func TestWhatCannotBeShared(t *testing.T) {
 	}
 	if _, err := l.Share(filepath.Join(dir, "none"), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Share(pipe, ""); err == nil {
+		t.Error("shared a pipe")
+	}
+	if _, err := l.Share(os.DevNull, ""); !errors.Is(err, ErrNoFile) {
+		t.Errorf("a device: %v", err)
+	}
+}
+
+// What takes the place of a shared file, or of the folder in which it lies, is not served under its name, whatever it is: what was opened stays what it was.
+func TestWhatTakesAFilesPlaceIsNotServed(t *testing.T) {
+	for name, swap := range map[string]func(folder, path string) error{
+		"a link": func(_, path string) error {
+			return errors.Join(os.Rename(path, path+".old"), os.Symlink("/etc/passwd", path))
+		},
+		"a pipe":   func(_, path string) error { return errors.Join(os.Remove(path), mkfifo(path, 0o600)) },
+		"a folder": func(_, path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"a file of its bytes": func(_, path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("shared"), 0o600))
+		},
+		"another folder": func(folder, path string) error {
+			return errors.Join(os.Rename(folder, folder+".old"), os.Mkdir(folder, 0o700), os.WriteFile(path, []byte("secret"), 0o600))
+		},
+	} {
+		folder := filepath.Join(t.TempDir(), "d")
+		path := filepath.Join(folder, "f")
+		if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(path, []byte("shared"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		l := NewLibrary()
+		s, err := l.Share(path, "")
+		if err == nil {
+			err = swap(folder, path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.InPlace(); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v, want ErrChanged", name, err)
+		}
+		b := make([]byte, 6)
+		if n, _ := s.ReadAt(b, 0); string(b[:n]) != "shared" {
+			t.Errorf("%s: read %q", name, b[:n])
+		}
+		l.Close()
+	}
+}
+
+// In a folder into which others can put things, a link and a hard link to what only we may read are not shared unasked.
+func TestWhatSomebodyMayHavePutIntoAFolder(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("who may not read a file cannot give it another name there")
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	for name, c := range map[string]struct {
+		perm os.FileMode
+		put  func(path string) error
+		want error
+	}{
+		"a file":                           {0o600, func(path string) error { return os.Rename(secret, path) }, nil},
+		"another name of what all may see": {0o644, func(path string) error { return os.Link(secret, path) }, nil},
+		"another name of a secret":         {0o600, func(path string) error { return os.Link(secret, path) }, ErrLinked},
+		"a link":                           {0o644, func(path string) error { return os.Symlink(secret, path) }, ErrChanged},
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := errors.Join(os.WriteFile(secret, []byte("x"), c.perm), os.Chmod(secret, c.perm), c.put(path)); err != nil {
+			t.Fatal(err)
+		}
+		l := NewLibrary()
+		s, err := l.Share(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Own(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		l.Close()
+		os.Remove(secret)
 	}
 }
 

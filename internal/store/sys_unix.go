@@ -23,6 +23,14 @@ func isOurs(fi fs.FileInfo) bool {
 	return !ok || int(st.Uid) == os.Geteuid()
 }
 
+// links returns how many names a file has.
+func links(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Nlink)
+	}
+	return 1
+}
+
 // freeSpace returns how many bytes an ordinary user can still write below dir.
 func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t
