@@ -28,7 +28,7 @@ var arrows = map[string]string{
 	"internal/identity":  "internal/content internal/wire",
 	"internal/store":     "internal/bundle internal/content",
 	"internal/peer":      "internal/classic internal/offence internal/throttle internal/wire",
-	"internal/swarm":     "internal/classic internal/content internal/offence internal/wire",
+	"internal/swarm":     "internal/classic internal/content internal/offence internal/throttle internal/wire",
 	"internal/transfer":  "internal/schedule",
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/bundle internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",

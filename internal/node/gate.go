@@ -12,7 +12,7 @@ import (
 )
 
 // comeRate is how many connections a second are taken from one origin, beyond four times those that it may have open: each costs a handshake.
-const comeRate = 50
+const comeRate = 100
 
 // Reasons for which a gate refuses a connection, or takes its place.
 const (

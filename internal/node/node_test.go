@@ -297,6 +297,26 @@ func TestOneAddressIsAskedInTurn(t *testing.T) {
 	}
 }
 
+// A server may name what it likes: some addresses are nobody's, and this machine's own are dialled only if the server is here.
+func TestWhatAServerMayHaveOneDial(t *testing.T) {
+	m := &Member{}
+	for addr, want := range map[string]bool{
+		"10.0.0.1:5": true, "[2001:db8::1]:5": true, "[::ffff:10.0.0.1]:5": true, "192.168.1.1:50002": true,
+		"10.0.0.1:0": false, "0.0.0.0:5": false, "[::]:5": false, "[::ffff:0.0.0.0]:5": false, "0.0.0.1:5": false, "169.254.169.254:80": false,
+		"[::ffff:169.254.169.254]:80": false, "[fe80::1%eth0]:5": false, "224.0.0.1:5": false, "[ff02::1]:5": false, "255.255.255.255:5": false, "240.0.0.1:5": false,
+		"127.0.0.1:5": false, "[::1]:5": false, "[::ffff:127.0.0.1]:5": false, "127.9.9.9:5": false,
+		"victim.example:5": false, "10.0.0.1": false, "": false,
+	} {
+		if got := m.mayDial(addr); got != want {
+			t.Errorf("%q: %v", addr, got)
+		}
+	}
+	m.local.Store(true)
+	if !m.mayDial("127.0.0.1:5") || m.mayDial("0.0.0.0:5") {
+		t.Error("with a server on this machine")
+	}
+}
+
 func TestASearchEndsWhenAllHaveAnsweredOnce(t *testing.T) {
 	n := New(Config{})
 	defer n.Close()
