@@ -32,7 +32,7 @@ const (
 	// fewNeighbours is when the server is asked for others: after drawEvery, and if that does not help, after a wait that doubles up to drawMost.
 	fewNeighbours = 20
 	drawEvery     = 5 * time.Second
-	drawMost      = time.Minute
+	drawMost      = 10 * time.Minute
 	// politeTime is how long one who was there first leaves it to a newcomer to dial.
 	politeTime = time.Second
 	// A peer that could not be reached is dialled again after a wait that doubles from minRedial to maxRedial.

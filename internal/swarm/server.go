@@ -52,7 +52,7 @@ type ServerConfig struct {
 	MaxMembers    int                 // connections at once; default 65,536
 	MaxPerAddress int                 // connections at once from one address; default 4,096
 	JoinBurst     int                 // connections from one address at once, whether they end or not; default MaxPerAddress, at least 256
-	JoinRate      int                 // and then per second; default 4
+	JoinRate      int                 // and then per second; default 10
 	KeepAlive     net.KeepAliveConfig // how soon a peer is missed whose cable was pulled; default 15 s + 3 x 5 s
 	Log           *slog.Logger        // default: none
 }
@@ -98,7 +98,7 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg.JoinBurst = max(cfg.MaxPerAddress, 256)
 	}
 	if cfg.JoinRate == 0 {
-		cfg.JoinRate = 4
+		cfg.JoinRate = 10
 	}
 	if !cfg.KeepAlive.Enable {
 		cfg.KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}

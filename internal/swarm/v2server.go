@@ -27,8 +27,8 @@ const (
 	retractBurst = MaxHolds
 	// maxInstances bounds the connections of one peer, however many processes it says to be: its part of each draw is bounded by that.
 	maxInstances = 64
-	// enterRate is how often one peer may enter per second, beyond four times that at once.
-	enterRate = 10
+	// enterRate is how often one peer may enter per second, beyond four times maxInstances at once.
+	enterRate = 30
 	// v2Look is how often the server looks for removals that another process wrote.
 	v2Look = 500 * time.Millisecond
 )
