@@ -74,29 +74,31 @@ func TestTheGateCounts(t *testing.T) {
 }
 
 func TestWhoComesTooOftenIsRefused(t *testing.T) {
-	g := newGate(maxConns, 4)
-	enter := func(from string) string {
-		p, refused := letIn(g, netip.MustParseAddr(from))
-		if p != nil {
-			p.leave()
+	synctest.Test(t, func(t *testing.T) { // the time stands still
+		g := newGate(maxConns, 4)
+		enter := func(from string) string {
+			p, refused := letIn(g, netip.MustParseAddr(from))
+			if p != nil {
+				p.leave()
+			}
+			return refused
 		}
-		return refused
-	}
-	for range 16 {
-		if r := enter("2001:db8::1"); r != "" {
-			t.Fatal(r)
+		for range 16 {
+			if r := enter("2001:db8::1"); r != "" {
+				t.Fatal(r)
+			}
 		}
-	}
-	refused := ""
-	for range 1000 { // a slow test may have some more in the meantime
-		refused = enter("2001:db8::2")
-	}
-	if refused != RefusedOften {
-		t.Errorf("another address of that network: %q", refused)
-	}
-	if r := enter("2001:db8:0:1::1"); r != "" {
-		t.Errorf("another network: %q", r)
-	}
+		if r := enter("2001:db8::2"); r != RefusedOften {
+			t.Errorf("another address of that network: %q", r)
+		}
+		if r := enter("2001:db8:0:1::1"); r != "" {
+			t.Errorf("another network: %q", r)
+		}
+		time.Sleep(time.Second / comeRate)
+		if r := enter("2001:db8::2"); r != "" {
+			t.Errorf("a moment later: %q", r)
+		}
+	})
 }
 
 func TestAStrangerMakesRoomForWhoComesLater(t *testing.T) {
