@@ -250,6 +250,22 @@ func TestWhoComesAndGoesIsHeardOfSeldom(t *testing.T) {
 	})
 }
 
+func TestAModeThatIsNoneEndsItAtItsByte(t *testing.T) {
+	for mode := 2; mode < 256; mode += 23 {
+		for _, before := range []string{"", "010a00000117d5"} {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHall(t, ServerConfig{})
+				defer h.stop()
+				p := h.comes("10.0.0.1")
+				p.says(before+hex.EncodeToString([]byte{byte(mode)}), whole)
+				if _, ended := p.hears(); !ended || h.s.Stats().Refused[RefusedMode] != 1 {
+					t.Errorf("mode %d behind %q: it has not ended; counted %v", mode, before, h.s.Stats().Refused)
+				}
+			})
+		}
+	}
+}
+
 func TestANetworkHasHalfOfAllPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(t, ServerConfig{MaxMembers: 8})

@@ -298,6 +298,12 @@ func less(count map[netip.Addr]int, a netip.Addr) {
 // readMember reads one message into b, of which n bytes have come already, or whose first read ended in err. The reason is
 // that for which the peer is to be refused: an end between messages is an error, and no offence.
 func readMember(c net.Conn, b []byte, n int, err error) (m classic.Member, reason string, _ error) {
+	if err == nil && n == 0 {
+		n, err = io.ReadAtLeast(c, b, 1)
+	}
+	if n > 0 && b[0] > byte(classic.Add) { // nothing that follows is waited for
+		return m, RefusedMode, fmt.Errorf("%w: %d", classic.ErrMode, b[0])
+	}
 	if err == nil && n < len(b) {
 		var more int
 		more, err = io.ReadFull(c, b[n:])

@@ -193,6 +193,9 @@ func TestOnePeersPartOfASwarmIsBounded(t *testing.T) {
 			g.Close()
 		}
 		time.Sleep(v2Dead + time.Second)
+		synctest.Wait()
+		h.s.mu.Lock()
+		defer h.s.mu.Unlock()
 		if n := h.s.cfg.Book.Counts()[RefusedV2Many]; n != 10 || len(h.s.of) > 0 {
 			t.Errorf("%d were refused; %v are left", n, h.s.of)
 		}
