@@ -135,7 +135,10 @@ func TestAStrangerMakesRoomForWhoComesLater(t *testing.T) {
 // A crowd that connects and says nothing, or half a handshake, takes all places; a member gets in nevertheless, and stays.
 func TestAMemberGetsInThroughACrowdOfSilentOnes(t *testing.T) {
 	l := newLab(t)
-	a := l.run(l.machine(identity.MemberRole), func(m *Member) { m.gate = newGate(8, 1000) })
+	a := l.run(l.machine(identity.MemberRole))
+	a.gate.mu.Lock()
+	a.gate.max = 8
+	a.gate.mu.Unlock()
 	member := l.machine(identity.MemberRole)
 	crowd := func() {
 		for n := range 20 {

@@ -68,12 +68,9 @@ func (l *lab) machine(role identity.Role) *identity.Swarm {
 }
 
 // run runs a member until the test ends.
-func (l *lab) run(sw *identity.Swarm, change ...func(*Member)) *Member {
+func (l *lab) run(sw *identity.Swarm) *Member {
 	l.t.Helper()
 	m := NewMember(MemberConfig{Swarm: sw, Listen: "127.0.0.1:0"})
-	for _, c := range change {
-		c(m)
-	}
 	ctx, cancel := context.WithCancel(l.t.Context())
 	in, done := make(chan struct{}), make(chan error, 1)
 	go func() {

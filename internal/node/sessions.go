@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -27,6 +26,8 @@ const (
 	banTime = 10 * time.Minute
 	// maxDialling bounds the connections that are being made at once.
 	maxDialling = 32
+	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
+	maxPerPeer = 32
 	// neighbours is how many sessions a content wants at most.
 	neighbours = 40
 	// fewNeighbours is when the server is asked for others: after drawEvery, and if that does not help, after a wait that doubles up to drawMost.
@@ -42,8 +43,6 @@ const (
 	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
 	lookEvery  = 200 * time.Millisecond
 	quietEvery = 5 * time.Second
-	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
-	maxPerPeer = 32
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -69,11 +68,11 @@ type sessions struct {
 	mu         sync.Mutex // guards what follows
 	open       map[who]*live
 	banned     map[wire.PeerID]time.Time
+	vain       map[content.ID]int // how often others were asked for in a row
 	candidates map[content.ID]map[who]*candidate
 	seen       map[content.ID]bool // a snapshot has come
 	total      map[content.ID]uint64
 	drawn      map[content.ID]time.Time // when the last snapshot came
-	vain       map[content.ID]int       // how often others were asked for in a row
 	dialling   int
 
 	found   atomic.Bool   // somebody has connected to us
@@ -89,9 +88,9 @@ type live struct {
 
 func newSessions(m *Member) *sessions {
 	return &sessions{
-		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
+		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time), vain: make(map[content.ID]int),
 		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
-		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), vain: make(map[content.ID]int), wake: make(chan struct{}, 1),
+		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -106,14 +105,17 @@ func (ss *sessions) heard(m *wire.Peers) {
 	}
 	ss.total[m.ID] = m.Total
 	wait := politeTime
-	var before map[who]*candidate // of those who are drawn again is known whether they can be reached
+	old := known
 	if m.Snapshot {
 		wait = 0
-		before = maps.Clone(known)
-		for k, c := range known {
-			if !c.active {
-				delete(known, k)
+		known = make(map[who]*candidate)
+		for k, c := range old {
+			if c.active {
+				known[k] = c
 			}
+		}
+		if old != nil || len(m.Added) > 0 {
+			ss.candidates[m.ID] = known
 		}
 		ss.seen[m.ID], ss.drawn[m.ID] = true, time.Now()
 	}
@@ -123,9 +125,8 @@ func (ss *sessions) heard(m *wire.Peers) {
 		case a.ID == ss.m.self && a.Instance == ss.m.instance, len(known) >= maxCandidates:
 		case known[k] != nil:
 			known[k].PeerAddr = a
-		case before[k] != nil:
-			known[k] = before[k]
-			known[k].PeerAddr = a
+		case old[k] != nil && slices.Equal(old[k].Addrs, a.Addrs): // to be named again is no reason to be dialled sooner
+			old[k].PeerAddr, known[k] = a, old[k]
 		default:
 			known[k] = &candidate{PeerAddr: a, after: time.Now().Add(wait), wait: minRedial}
 		}
@@ -210,8 +211,8 @@ func (ss *sessions) run(ctx context.Context) {
 	}
 }
 
-// thin returns the contents of which fewer holders are of use than there are and than one wants: the server is asked for another draw. Who could
-// not be reached is of no use: else one who fills a draw with such holders would hide all others for ever.
+// thin returns the contents of which fewer holders are known than there are and than one wants: the server is asked for another draw.
+// Who could not be reached does not count: else one who fills a draw with such holders would hide all others for ever.
 func (ss *sessions) thin() (out []content.ID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -18,6 +18,9 @@ func lockFile(f *os.File) error {
 // isLocked says whether lockFile failed because another has the lock.
 func isLocked(err error) bool { return errors.Is(err, windows.ERROR_LOCK_VIOLATION) }
 
+// links is not looked for: who may not read a file cannot give it another name there.
+func links(fs.FileInfo) int { return 1 }
+
 // isOurs is not asked here: what a user may write is decided by lists that the system keeps.
 func isOurs(fs.FileInfo) bool { return true }
 
@@ -37,6 +40,3 @@ func allocated(fi fs.FileInfo) int64 { return fi.Size() }
 
 // syncDir does nothing: this system makes names last with their files.
 func syncDir(*os.Root, string) error { return nil }
-
-// links is not looked for: who may not read a file cannot give it another name there.
-func links(fs.FileInfo) int { return 1 }
