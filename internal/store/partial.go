@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,6 +111,9 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	}
 	if cfg.Layout == UnitFiles && strings.HasSuffix(cfg.Target, unitSuffix) {
 		return nil, fmt.Errorf("%s: %w as the name of a chunk file may be", filepath.Join(cfg.Dir, cfg.Target), ErrExists)
+	}
+	if !canHave(runtime.GOOS, cfg.Target) {
+		return nil, fmt.Errorf("%w: %q", ErrNames, cfg.Target)
 	}
 	root, err := os.OpenRoot(cfg.Dir)
 	if err != nil {

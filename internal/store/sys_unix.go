@@ -52,3 +52,14 @@ func syncDir(root *os.Root, name string) error {
 	}
 	return nil
 }
+
+// fileKey is what only one file has at a time.
+type fileKey struct{ dev, ino uint64 }
+
+func inodeOf(fi fs.FileInfo) (key fileKey, ok bool) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if ok {
+		key = fileKey{uint64(st.Dev), st.Ino}
+	}
+	return key, ok
+}
