@@ -40,6 +40,10 @@ const (
 	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
 	lookEvery  = 200 * time.Millisecond
 	quietEvery = 5 * time.Second
+	// dialRate and dialBurst bound how often others are dialled, per second and at once: a server that lies about who is there makes us try
+	// no more addresses than that, whoever they belong to.
+	dialRate  = 4
+	dialBurst = 256
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -70,6 +74,7 @@ type sessions struct {
 	total      map[content.ID]uint64
 	drawn      map[content.ID]time.Time // when the last snapshot came
 	dialling   int
+	budget     bucket
 
 	found   atomic.Bool   // somebody has connected to us
 	wake    chan struct{} // holds one: there may be somebody to dial
@@ -87,6 +92,7 @@ func newSessions(m *Member) *sessions {
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
 		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
 		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
+		budget: newBucket(dialRate, dialBurst),
 	}
 }
 
@@ -101,12 +107,17 @@ func (ss *sessions) heard(m *wire.Peers) {
 	}
 	ss.total[m.ID] = m.Total
 	wait := politeTime
+	old := known
 	if m.Snapshot {
 		wait = 0
-		for k, c := range known {
-			if !c.active {
-				delete(known, k)
+		known = make(map[who]*candidate)
+		for k, c := range old {
+			if c.active {
+				known[k] = c
 			}
+		}
+		if old != nil || len(m.Added) > 0 {
+			ss.candidates[m.ID] = known
 		}
 		ss.seen[m.ID], ss.drawn[m.ID] = true, time.Now()
 	}
@@ -116,6 +127,8 @@ func (ss *sessions) heard(m *wire.Peers) {
 		case a.ID == ss.m.self && a.Instance == ss.m.instance, len(known) >= maxCandidates:
 		case known[k] != nil:
 			known[k].PeerAddr = a
+		case old[k] != nil && slices.Equal(old[k].Addrs, a.Addrs): // to be named again is no reason to be dialled sooner
+			old[k].PeerAddr, known[k] = a, old[k]
 		default:
 			known[k] = &candidate{PeerAddr: a, after: time.Now().Add(wait), wait: minRedial}
 		}
@@ -184,18 +197,22 @@ func (ss *sessions) run(ctx context.Context) {
 		for _, c := range due {
 			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
-				err := ss.dial(ctx, to)
-				ss.mu.Lock()
-				defer ss.mu.Unlock()
-				c.active = false
-				ss.dialling--
-				c.after = time.Now().Add(c.wait)
-				c.wait = min(2*c.wait, maxRedial)
-				if err == nil {
-					c.wait = minRedial
-				}
+				ss.dialled(c, ss.dial(ctx, to))
 			})
 		}
+	}
+}
+
+// dialled takes in what has become of an attempt.
+func (ss *sessions) dialled(c *candidate, err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	c.active = false
+	ss.dialling--
+	c.after = time.Now().Add(c.wait)
+	c.wait = min(2*c.wait, maxRedial)
+	if err == nil {
+		c.wait = minRedial
 	}
 }
 
@@ -233,6 +250,9 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 			}
 			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
 				continue
+			}
+			if !ss.budget.take(now) {
+				return out, false
 			}
 			c.active = true
 			ss.dialling++

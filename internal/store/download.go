@@ -242,7 +242,7 @@ func LoadManifest(dir, key string, id content.ID) (*content.Manifest, error) {
 	if fi, err := root.Lstat(PartialDir(key)); err != nil || !fi.IsDir() || !isOurs(fi) {
 		return nil, nil // what another user has put there could be a pipe, which never opens
 	}
-	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY, 0)
+	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, nil
 	}
