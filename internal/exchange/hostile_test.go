@@ -988,6 +988,8 @@ func TestManyWhoGiveNothingHoldNobodyUp(t *testing.T) {
 					}
 				}
 			})
+			defer dripping.Wait()
+			defer close(ended)
 			time.Sleep(10 * time.Second)
 			for i, g := range liars { // those that have a chance again use it
 				g.says(&wire.Credit{Channel: 1, Epoch: 1, Number: uint64(100 + i)})
@@ -1005,8 +1007,6 @@ func TestManyWhoGiveNothingHoldNobodyUp(t *testing.T) {
 			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			close(ended)
-			dripping.Wait()
 		})
 	}
 }
