@@ -4,8 +4,40 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 )
+
+// What others could write decides nothing: it could name any folder as one that the page may use.
+func TestAConfigurationThatOthersCanWriteIsRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("left out: who may write is not known of a mode here")
+	}
+	path := filepath.Join(t.TempDir(), "peer.toml")
+	if err := os.WriteFile(path, []byte("roots = ['/']\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, good := range map[os.FileMode]bool{0o600: true, 0o644: true, 0o444: true, 0o664: false, 0o646: false, 0o666: false} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		var wrong *configError
+		_, err := readConfig(path, true)
+		if (err == nil) != good || !good && (!errors.As(err, &wrong) || !strings.Contains(err.Error(), "chmod go-w")) {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to somebody else")
+	}
+	if err := errors.Join(os.Chmod(path, 0o600), os.Chown(path, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readConfig(path, true); err == nil || !strings.Contains(err.Error(), "another user") {
+		t.Errorf("another user's: %v", err)
+	}
+}
 
 func TestTheConfigurationFile(t *testing.T) {
 	if _, err := readConfig(filepath.Join(t.TempDir(), "none"), false); err != nil {

@@ -32,6 +32,8 @@ const (
 	// busyTick is how often somebody who watches is told of changes, quietTick how often the engine looks when nobody does.
 	busyTick  = 250 * time.Millisecond
 	quietTick = time.Second
+	// spaceEvery is how often the disk of a download is looked at that waits for space.
+	spaceEvery = 2 * time.Second
 	// saveEvery is how soon a change is written that nobody waits for.
 	saveEvery = time.Second
 )
@@ -95,7 +97,7 @@ type Settings struct {
 	Folders []string // that are watched
 	Swarm   string   // in which what lies there is shared: the beginning of its id; empty: the only one
 	Limits  Limits
-	Reserve int64 // bytes of each disk that downloads leave free
+	Reserve int64 // bytes of each disk that downloads leave free; below 0: [store.Spare]
 }
 
 // Engine is the long-running peer. Its methods may be called from any goroutine while it runs.
@@ -124,6 +126,7 @@ type Engine struct {
 	total     totals
 	history   history
 	looked    time.Time
+	spaced    time.Time // when disks were looked at
 	saver     saver
 	watching  map[string]context.CancelFunc // watched folders
 	byPath    map[string]*transfer          // shares of watched folders; nil: not made yet
@@ -278,6 +281,7 @@ func (e *Engine) tick() {
 		e.looked = now
 		e.look(dt)
 		e.holdLimits(now)
+		e.lookForSpace(now)
 		e.cfg.Beat(e.status())
 	}
 	if e.saver.dirty && now.Sub(e.saver.at) >= saveEvery {

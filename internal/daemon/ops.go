@@ -104,7 +104,7 @@ func (e *Engine) AddShare(ctx context.Context, r ShareRequest) (Row, error) {
 
 // again makes a transfer go on that the user wants to.
 func (e *Engine) again(t *transfer) {
-	t.Paused, t.failure, t.accept = false, nil, true
+	t.Paused, t.failure, t.full, t.accept = false, nil, nil, true
 	e.settle(t)
 }
 
@@ -320,7 +320,7 @@ func (e *Engine) Pause(ctx context.Context, id string) (row Row, err error) {
 			t.Paused = true
 			e.note(t, "paused")
 		}
-		t.failure = nil
+		t.failure, t.full = nil, nil
 		e.halt(t, func() { e.settle(t) })
 		if row = t.row(); t.cancel != nil {
 			row.State = Paused

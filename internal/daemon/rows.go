@@ -152,7 +152,7 @@ func (t *transfer) row() Row {
 	r := Row{
 		ID: t.ID, Kind: t.Kind, State: t.state, Name: t.Name, Path: t.Path, Folder: t.Folder, Swarm: t.Swarm, Content: t.Content,
 		Size: t.Size, Paused: t.Paused, Added: t.Added, Failure: t.failure, Already: t.already, Resumed: t.resumed,
-		Received: t.received, Wasted: t.wasted, Sent: t.sent, Given: t.given,
+		Received: t.received, Wasted: t.wasted, Sent: t.sent, Given: t.given, DiskFull: t.full != nil,
 	}
 	if t.Kind == Share || t.Complete {
 		r.Done = t.Size

@@ -23,8 +23,9 @@ type transfer struct {
 	after   []func()           // called when that has ended
 	queued  bool               // it waits to be hashed
 	removed bool
-	accept  bool // the file may be another than it was
-	restart bool // what an earlier run has fetched is thrown away
+	accept  bool              // the file may be another than it was
+	restart bool              // what an earlier run has fetched is thrown away
+	full    *store.SpaceError // for want of which it waits, with a failure that says so; nil: it does not
 
 	member  *node.Member  // that gives, or fetches it
 	sharing *node.Sharing // nil: it is not shared
@@ -256,7 +257,7 @@ func (e *Engine) release(t *transfer) {
 
 // fail notes that a transfer cannot go on.
 func (e *Engine) fail(t *transfer, err error) {
-	t.failure, t.state = e.cfg.Explain(err), Failed
+	t.failure, t.state, t.full = e.cfg.Explain(err), Failed, nil
 	if errors.Is(err, store.ErrChanged) {
 		t.state = Changed
 	}
@@ -361,7 +362,11 @@ func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 	t.lookReceived, t.lookSent, t.down, t.up, t.seen = 0, 0, 0, 0, nil
 	halted := e.ended(t)
 	if err != nil && !halted && !stopped && !t.removed {
-		e.fail(t, err)
+		if errors.As(err, &t.full) {
+			e.awaitSpace(t, err)
+		} else {
+			e.fail(t, err)
+		}
 	}
 	if t.Complete && t.Once && !t.removed {
 		t.removed = true
@@ -375,6 +380,39 @@ func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 		if o.Kind == Download && o.state == Waiting && o.fetch == nil {
 			e.settle(o)
 		}
+	}
+}
+
+// awaitSpace lets a download wait until there is space on its disk: it has not failed. Others, which are smaller, may go on.
+func (e *Engine) awaitSpace(t *transfer, err error) {
+	t.failure, t.state = e.cfg.Explain(err), Waiting
+	e.note(t, "%s: %s", t.failure.Code, t.failure.What)
+}
+
+// lookForSpace lets downloads go on for which there is space now.
+func (e *Engine) lookForSpace(now time.Time) {
+	if now.Sub(e.spaced) < spaceEvery {
+		return
+	}
+	e.spaced = now
+	for _, t := range e.transfers {
+		full, dir, reserve := t.full, t.Dir, e.settings.Reserve
+		if full == nil {
+			continue
+		}
+		e.running.Go(func() { // a disk may take its time
+			if reserve < 0 {
+				reserve = store.Spare(dir)
+			}
+			if free, err := store.FreeSpace(dir); err == nil && free-reserve >= full.Need {
+				e.post(func() {
+					if t.full == full {
+						t.full, t.failure = nil, nil
+						e.settle(t)
+					}
+				})
+			}
+		})
 	}
 }
 

@@ -43,6 +43,10 @@ const (
 	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
 	lookEvery  = 200 * time.Millisecond
 	quietEvery = 5 * time.Second
+	// dialRate and dialBurst bound how often others are dialled, per second and at once: a server that lies about who is there makes us try
+	// no more addresses than that, whoever they belong to.
+	dialRate  = 4
+	dialBurst = 256
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -74,6 +78,7 @@ type sessions struct {
 	total      map[content.ID]uint64
 	drawn      map[content.ID]time.Time // when the last snapshot came
 	dialling   int
+	budget     bucket
 
 	found   atomic.Bool   // somebody has connected to us
 	wake    chan struct{} // holds one: there may be somebody to dial
@@ -91,6 +96,7 @@ func newSessions(m *Member) *sessions {
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time), vain: make(map[content.ID]int),
 		candidates: make(map[content.ID]map[who]*candidate), seen: make(map[content.ID]bool),
 		total: make(map[content.ID]uint64), drawn: make(map[content.ID]time.Time), wake: make(chan struct{}, 1),
+		budget: newBucket(dialRate, dialBurst),
 	}
 }
 
@@ -196,18 +202,22 @@ func (ss *sessions) run(ctx context.Context) {
 		for _, c := range due {
 			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
-				err := ss.dial(ctx, to)
-				ss.mu.Lock()
-				defer ss.mu.Unlock()
-				c.active = false
-				ss.dialling--
-				c.after = time.Now().Add(c.wait)
-				c.wait = min(2*c.wait, maxRedial)
-				if err == nil {
-					c.wait = minRedial
-				}
+				ss.dialled(c, ss.dial(ctx, to))
 			})
 		}
+	}
+}
+
+// dialled takes in what has become of an attempt.
+func (ss *sessions) dialled(c *candidate, err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	c.active = false
+	ss.dialling--
+	c.after = time.Now().Add(c.wait)
+	c.wait = min(2*c.wait, maxRedial)
+	if err == nil {
+		c.wait = minRedial
 	}
 }
 
@@ -256,6 +266,9 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 			}
 			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
 				continue
+			}
+			if !ss.budget.take(now) {
+				return out, false
 			}
 			c.active = true
 			ss.dialling++

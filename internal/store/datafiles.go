@@ -187,7 +187,7 @@ func (d *unitFiles) assemble(ctx context.Context) error {
 }
 
 func (d *unitFiles) mergeOne(out *os.File, unit uint32) error {
-	in, err := d.p.root.Open(unitName(unit))
+	in, err := d.p.root.OpenFile(unitName(unit), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}

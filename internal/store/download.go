@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,6 +88,9 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	if cfg.Checked == nil {
 		cfg.Checked = func(int64) {}
 	}
+	if !canHave(runtime.GOOS, cfg.Target) {
+		return nil, fmt.Errorf("%w: %q", ErrNames, cfg.Target)
+	}
 	root, err := cfg.Disk.OpenFolder(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -139,7 +143,7 @@ func (d *Download) lookAtTarget(ctx context.Context) (equal []bool, err error) {
 	case fi.Size() != d.m.Geo.Size && !d.cfg.Overwrite:
 		return nil, fmt.Errorf("%s: %w, and is another file", d.Path(), ErrExists)
 	}
-	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	f, err := d.openTarget()
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +242,7 @@ func LoadManifest(dir, key string, id content.ID) (*content.Manifest, error) {
 	if fi, err := root.Lstat(PartialDir(key)); err != nil || !fi.IsDir() || !isOurs(fi) {
 		return nil, nil // what another user has put there could be a pipe, which never opens
 	}
-	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY, 0)
+	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, nil
 	}
@@ -309,7 +313,7 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	d.count = d.have.Count()
 	need := d.m.Geo.Size - min(allocated(fi), d.m.Geo.Size)
-	if free, err := d.root.Free(); err == nil && need > free-d.cfg.Reserve {
+	if free, err := d.root.Free(); err == nil && need > 0 && need > free-d.cfg.Reserve {
 		if d.count == 0 {
 			defer d.abandon()
 		}
@@ -406,12 +410,26 @@ func (d *Download) reuse(ctx context.Context, equal []bool) error {
 	if equal == nil {
 		return nil
 	}
-	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	f, err := d.openTarget()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	return d.copyEqual(ctx, f, equal)
+}
+
+// openTarget opens the file that has the target's name, to read. What it was when it was looked at it need not be any more: a pipe would
+// never open.
+func (d *Download) openTarget() (File, error) {
+	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s: %w, and is no ordinary file", d.Path(), ErrExists))
+	}
+	return f, nil
 }
 
 // copyEqual takes the pieces that are equal from where they are.

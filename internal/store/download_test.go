@@ -311,6 +311,39 @@ func TestAJournalThatIsNotWholeProvesNothing(t *testing.T) {
 	}
 }
 
+// A journal that says more than is there, with all its checksums right, makes nobody believe it: what it says is hashed.
+func TestAForgedJournalProvesNothing(t *testing.T) {
+	for name, stamped := range map[string]bool{"after a crash": false, "with a stamp": true} {
+		f := newFetching(t)
+		d := f.open(nil)
+		f.fill(d, 0, 2)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		forged, err := os.ReadFile(f.hidden("journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean := forged[len(forged)-recordSize:]
+		forged = appendRecord(bytes.Clone(forged[:len(forged)-recordSize]), d.sum, recordThere, 0, 5)
+		if stamped { // of the data as it was, which has been changed to look whole
+			forged = append(forged, clean...)
+			if err := os.WriteFile(f.hidden("data"), bytes.Repeat([]byte{1}, len(f.want)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(f.hidden("journal"), forged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d = f.open(nil)
+		if want := map[bool]string{false: "02", true: ""}[stamped]; f.hashed.Load() == 0 {
+			t.Errorf("%s: nothing was hashed", name)
+		} else {
+			f.has(d, want)
+		}
+	}
+}
+
 func TestRestartForgetsWhatWasThere(t *testing.T) {
 	f := newFetching(t)
 	d := f.open(nil)

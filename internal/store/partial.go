@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,6 +96,16 @@ type dataFiles interface {
 // FreeSpace returns how many bytes this user can still write below a folder.
 func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }
 
+// Spare returns how many bytes of a folder's disk are left free by who does not say otherwise: 1 GiB, or 2 % of a disk of which that is less.
+func Spare(dir string) int64 {
+	const most = 1 << 30
+	size, err := diskSize(dir)
+	if err != nil {
+		return most
+	}
+	return min(most, size/50)
+}
+
 // PartialDir returns the name of the hidden folder in which a download of this key is kept: ".shoal-" and 26 base32
 // characters, the first 128 bits of the key's BLAKE3 hash.
 func PartialDir(key string) string {
@@ -110,6 +121,9 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	}
 	if cfg.Layout == UnitFiles && strings.HasSuffix(cfg.Target, unitSuffix) {
 		return nil, fmt.Errorf("%s: %w as the name of a chunk file may be", filepath.Join(cfg.Dir, cfg.Target), ErrExists)
+	}
+	if !canHave(runtime.GOOS, cfg.Target) {
+		return nil, fmt.Errorf("%w: %q", ErrNames, cfg.Target)
 	}
 	root, err := os.OpenRoot(cfg.Dir)
 	if err != nil {
@@ -251,7 +265,7 @@ func sameFile(f *os.File, fi os.FileInfo) bool {
 
 // wipe removes what earlier runs left. The lock is kept. Unit files are removed only if the journal has them as ours.
 func (p *Partial) wipe() error {
-	if f, err := p.root.Open(filepath.Join(p.dir, "journal")); err == nil {
+	if f, err := p.root.OpenFile(filepath.Join(p.dir, "journal"), os.O_RDONLY|noWait, 0); err == nil {
 		var units uint32
 		var removed error
 		_, err := replay(f, func(j journal) error {
@@ -471,7 +485,7 @@ func (p *Partial) Assemble(ctx context.Context) error {
 
 // Hash feeds the assembled file to h. It tells progress, if that is not nil, how many bytes it has read.
 func (p *Partial) Hash(ctx context.Context, h hash.Hash, progress func(bytes int64)) error {
-	f, err := p.root.Open(filepath.Join(p.dir, "data"))
+	f, err := p.root.OpenFile(filepath.Join(p.dir, "data"), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}
