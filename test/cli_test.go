@@ -238,7 +238,7 @@ func TestADiskThatFillsUpInMidDownloadEndsItAndItResumes(t *testing.T) {
 	name := filepath.Base(path)
 	s := newSwarm(t)
 	_, px := s.shareThrough(path)
-	px.allow(chunk + chunk/4)
+	px.Allow(chunk + chunk/4)
 	get := s.get(name, dir, "--chunk-files")
 	px.awaitHold(t)
 	filler, err := os.Create(filepath.Join(dir, "filler"))
@@ -249,7 +249,7 @@ func TestADiskThatFillsUpInMidDownloadEndsItAndItResumes(t *testing.T) {
 	if _, err := io.Copy(filler, zeros{}); err == nil {
 		t.Fatal("an endless file was written")
 	}
-	px.allow(-1)
+	px.Allow(-1)
 	get.fails(7, "E-NO-SPACE")
 	if err := os.Remove(filler.Name()); err != nil {
 		t.Fatal(err)
