@@ -39,6 +39,17 @@ const (
 	maxConnsPerAddress = 256
 )
 
+// spareFiles is what a process keeps of the files that it may have open for all but the connections that come, at most half of them.
+const spareFiles = 256
+
+// affordable returns how many connections may come at once, of those that are wanted: files and connections of our own must be left.
+func affordable(want int) int {
+	if n := OpenFiles(); n > 0 && n < 1<<30 {
+		return min(want, max(1, int(n)-min(int(n)/2, spareFiles)))
+	}
+	return want
+}
+
 // Reasons for which a node refuses a connection, beside those of package peer.
 const (
 	RefusedFull    = "full"
@@ -252,7 +263,7 @@ func (n *Node) accept(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	gate := gate{max: maxConns, maxPerAddress: maxConnsPerAddress, perAddress: make(map[netip.Addr]int)}
+	gate := gate{max: affordable(maxConns), maxPerAddress: affordable(maxConnsPerAddress), perAddress: make(map[netip.Addr]int)}
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {

@@ -572,3 +572,33 @@ func TestACopyUnderWayNeedsLittleMemory(t *testing.T) {
 		w.Abort()
 	}
 }
+
+// A file system that cannot make bytes last is used all the same, and its user is told once. One that failed to is not.
+func TestADiskThatKnowsNoSyncIsUsedAndSaidSo(t *testing.T) {
+	for _, none := range []error{syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS, &fs.PathError{Op: "sync", Err: syscall.EINVAL}} {
+		f := newFetching(t)
+		told := 0
+		d := f.open(func(cfg *DownloadConfig) { cfg.Unsure = func() { told++ } })
+		f.disk.sync.Store(&none)
+		f.fill(d, 0, 1, 2)
+		if err := d.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		f.fill(d, 3, 4)
+		if err := d.Complete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(d.Path()); err != nil || !bytes.Equal(got, f.want) || told != 1 {
+			t.Errorf("%v: the file has %d bytes, %v; told %d times", none, len(got), err, told)
+		}
+	}
+	for _, lost := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		l := lasting{unsure: func() { t.Errorf("%v is taken for a file system that cannot", lost) }}
+		if err := l.pass(&fs.PathError{Op: "sync", Err: lost}); !errors.Is(err, lost) {
+			t.Errorf("%v is passed over", lost)
+		}
+	}
+	if err := (&lasting{}).pass(nil); err != nil {
+		t.Error(err)
+	}
+}
