@@ -185,9 +185,25 @@ func TestAFolderWithoutPermissionIsSaidSo(t *testing.T) {
 	c := command{args: s.getArgs(filepath.Base(path), dir)}
 	if os.Geteuid() == 0 {
 		c.user = 65534 // root may write everywhere
+		c.env = []string{"SHOAL_STATE=" + nobodysState(t)}
 	}
-	c.start(t).fails(8, "E-PERM")
+	if e := c.start(t).fails(8, "E-PERM"); !strings.Contains(e.What, dir) {
+		t.Errorf("it says %q", e.What)
+	}
 	holdsOnly(t, dir)
+}
+
+// nobodysState returns a state folder of the user 65534.
+func nobodysState(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(suite, "nobody-")
+	if err == nil {
+		err = os.Chown(dir, 65534, 65534)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "state")
 }
 
 func TestAFileLargerThanTheUsersLimitIsSaidSo(t *testing.T) {

@@ -104,7 +104,7 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 		open = d.openDirectory
 	}
 	if err := open(ctx); err != nil {
-		return nil, errors.Join(err, d.closeFiles())
+		return nil, errors.Join(inside(cfg.Dir, err), d.closeFiles())
 	}
 	return d, nil
 }
@@ -325,6 +325,9 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	if d.m.Geo.Size > 0 {
 		if err := d.data.Allocate(d.m.Geo.Size); err != nil {
+			if d.count == 0 {
+				defer d.abandon()
+			}
 			return fmt.Errorf("reserve %d bytes for %s: %w", d.m.Geo.Size, d.Path(), err)
 		}
 	}
@@ -734,7 +737,7 @@ func (d *Download) Complete(ctx context.Context) error {
 		publish = d.publishTree
 	}
 	if err := publish(ctx); err != nil {
-		return err
+		return inside(d.cfg.Dir, err)
 	}
 	d.published = true
 	if err := d.root.SyncDir("."); err != nil {

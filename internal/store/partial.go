@@ -121,7 +121,7 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	p := &Partial{cfg: cfg, root: root, dir: PartialDir(cfg.Key), lasting: lasting{unsure: cfg.Unsure}}
 	if err := p.open(); err != nil {
 		p.Close()
-		return nil, err
+		return nil, inside(cfg.Dir, err)
 	}
 	return p, nil
 }
@@ -522,10 +522,10 @@ func (p *Partial) Publish(overwrite bool) error {
 	data := filepath.Join(p.dir, "data")
 	if overwrite {
 		if err := p.root.Rename(data, p.cfg.Target); err != nil {
-			return err
+			return inside(p.cfg.Dir, err)
 		}
 	} else if err := p.linkNew(data); err != nil {
-		return err
+		return inside(p.cfg.Dir, err)
 	}
 	if err := syncDir(p.root, "."); err != nil {
 		return err
