@@ -59,6 +59,7 @@ type Proxy struct {
 	target  string
 	running sync.WaitGroup
 	done    chan struct{}
+	closing sync.Once
 
 	mu        sync.Mutex // guards what follows
 	faults    [2]Fault
@@ -150,9 +151,11 @@ func (p *Proxy) Cut() {
 }
 
 // Close ends all, and waits until it has ended.
-func (p *Proxy) Close() error {
-	err := p.ln.Close()
-	close(p.done)
+func (p *Proxy) Close() (err error) {
+	p.closing.Do(func() {
+		err = p.ln.Close()
+		close(p.done)
+	})
 	p.Cut()
 	p.running.Wait()
 	return err

@@ -442,26 +442,28 @@ func TestADownloadThatDoesNotFitLeavesNothing(t *testing.T) {
 
 // What a disk could not sync once it is never asked again: it may have thrown the bytes away.
 func TestASyncThatFailedIsNotTriedAgain(t *testing.T) {
-	f := newFetching(t)
-	d := f.open(nil)
-	f.fill(d, 0, 1, 2, 3, 4)
-	f.disk.sync.Store(new(error(syscall.EIO)))
-	if err := d.Sync(); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
-	}
-	f.disk.sync.Store(nil)
-	if err := d.Complete(t.Context()); !errors.Is(err, syscall.EIO) {
-		t.Errorf("complete after a failed sync: %v", err)
-	}
-	if err := d.Close(); !errors.Is(err, syscall.EIO) {
-		t.Errorf("close after a failed sync: %v", err)
-	}
-	d = f.open(nil)
-	if f.hashed.Load() == 0 {
-		t.Error("what was not synced is believed")
-	}
-	if err := d.Complete(t.Context()); err != nil {
-		t.Error(err)
+	for _, why := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		f := newFetching(t)
+		d := f.open(nil)
+		f.fill(d, 0, 1, 2, 3, 4)
+		f.disk.sync.Store(&why)
+		if err := d.Sync(); !errors.Is(err, why) {
+			t.Fatal(err)
+		}
+		f.disk.sync.Store(nil)
+		if err := d.Complete(t.Context()); !errors.Is(err, why) {
+			t.Errorf("complete after a failed sync: %v", err)
+		}
+		if err := d.Close(); !errors.Is(err, why) {
+			t.Errorf("close after a failed sync: %v", err)
+		}
+		d = f.open(nil)
+		if f.hashed.Load() == 0 {
+			t.Error("what was not synced is believed")
+		}
+		if err := d.Complete(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
