@@ -23,6 +23,7 @@ var arrows = map[string]string{
 	"internal/sim":       "internal/schedule",
 	"internal/offence":   "",
 	"internal/throttle":  "",
+	"internal/faulty":    "",
 	"internal/history":   "",
 	"internal/lan":       "",
 	"internal/identity":  "internal/content internal/wire",

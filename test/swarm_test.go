@@ -63,9 +63,16 @@ func (h host) get(args ...string) *process {
 }
 
 // network makes machines on one switch, with the addresses 10.0.0.1 and so on.
-func network(t *testing.T, n int) (out []machine) {
+func network(t *testing.T, n int) []machine {
 	t.Helper()
-	hub := newMachine(t)
+	_, out := switched(t, n)
+	return out
+}
+
+// switched is network with the machine that is the switch; its ports are port0 and so on.
+func switched(t *testing.T, n int) (hub machine, out []machine) {
+	t.Helper()
+	hub = newMachine(t)
 	hub.run("ip", "link", "add", "switch", "type", "bridge")
 	hub.run("ip", "link", "set", "switch", "up")
 	for i := range n {
@@ -77,7 +84,7 @@ func network(t *testing.T, n int) (out []machine) {
 		m.run("ip", "link", "set", "eth0", "up")
 		out = append(out, m)
 	}
-	return out
+	return hub, out
 }
 
 // The source and the server go in the middle of a download: who stays gives the rest.

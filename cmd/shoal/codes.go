@@ -27,6 +27,10 @@ var codes = []code{
 		"E-STATE", exitInternal, "the peer cannot read its list of shares and downloads",
 		"The file was changed by hand, or the disk has lost a part of it. Move it away and start the peer again: files, and what was downloaded, are where they were. Share and get them anew; nothing is fetched twice.",
 	},
+	{
+		"E-DISK", exitInternal, "a disk cannot be read or written",
+		"The system reports a failure of the disk, or of the machine that a network disk is on. What could not be read is not shared any more; what could not be made to last counts as not written. Look at the system's log, and run the same command again when the disk is well: it goes on where it stopped.",
+	},
 
 	{
 		"E-OUTPUT", exitInternal, "what was fetched cannot be written to standard output",

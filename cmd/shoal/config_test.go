@@ -46,11 +46,12 @@ func TestTheConfigurationFile(t *testing.T) {
 	if c, err := readConfig("../../deploy/peer.toml", true); err != nil || len(c.Roots) != 1 || c.Reserve != "1GiB" {
 		t.Errorf("the one that is shipped: %+v, %v", c, err)
 	}
+	const broken = "reserve = '10MB'\nfolders = ['/srv'"
 	path := filepath.Join(t.TempDir(), "peer.toml")
 	for text, good := range map[string]bool{
 		"reserve = '10MB'\n[limits]\nup = '1MiB/s'\n[[limits.window]]\ndays = 'sat,sun'\nfrom = '22:00'\nto = '06:00'\ndown = '5kB'\n": true,
 		"listen = 5": false, "reserve = 'much'": false, "[limits]\nup = '-1'": false, "nonsense = 1": false, "[[limits.window]]\nfrom = '25:00'\nto = '1:00'": false,
-		"[[limits.window]]\nfrom = '01:00'\nto = '02:00'\ndays = 'someday'": false, "folders = ": false,
+		"[[limits.window]]\nfrom = '01:00'\nto = '02:00'\ndays = 'someday'": false, "folders = ": false, broken: false,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -62,6 +63,9 @@ func TestTheConfigurationFile(t *testing.T) {
 		var wrong *configError
 		if !good && !errors.As(err, &wrong) {
 			t.Errorf("%q: %T", text, err)
+		}
+		if text == broken && !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("it does not say where: %v", err)
 		}
 		if s, _ := c.settings(); good && (s.Reserve != 10_000_000 || s.Limits.Up != 1<<20 || s.Limits.Windows[0].Down != 5000 || s.Limits.Windows[0].From != 22*60) {
 			t.Errorf("%+v", s)

@@ -191,6 +191,7 @@ func (d *Download) Run(ctx context.Context) (*Result, error) {
 	partial, err := store.OpenPartial(store.PartialConfig{
 		Dir: d.req.Dir, Target: d.req.Target, Key: "classic:" + d.req.Name + "/" + d.req.Target,
 		Layout: d.req.Layout, UnitSize: classic.ChunkSize, Size: content.Size(), Restart: d.req.Restart,
+		Unsure: func() { d.req.Note(unsureNote(d.req.Dir), nil) },
 	})
 	if err != nil {
 		return nil, err

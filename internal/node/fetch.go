@@ -306,7 +306,13 @@ func (f *Fetch) open(ctx context.Context, m *content.Manifest) (*store.Download,
 	return store.OpenDownload(ctx, store.DownloadConfig{
 		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: f.key(), Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: reserve,
 		Directory: f.dir, Scratch: f.req.Out != nil, Checked: func(n int64) { f.checked.Add(n) },
+		Unsure: func() { f.m.cfg.Warn(unsureNote(f.req.Dir)) },
 	})
+}
+
+// unsureNote tells of a disk that knows no sync.
+func unsureNote(dir string) string {
+	return fmt.Sprintf("the file system of %s cannot make files last: if the power goes, what is complete now may be damaged, and \"shoal verify\" tells", dir)
 }
 
 // fetch waits until all pieces are there, and keeps the journal meanwhile.

@@ -72,8 +72,8 @@ type Member struct {
 	local    atomic.Bool   // the server is reached over loopback
 	entered  chan struct{} // closed when the server has let us in, or the work may begin without
 	enterOne sync.Once
-	away     atomic.Bool  // the server has not let us in, or was lost
-	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
+	away     atomic.Bool               // the server has not let us in, or was lost
+	serverAt atomic.Pointer[time.Time] // when the server began; nil: none has let us in
 
 	reachAfter time.Duration
 
@@ -126,7 +126,7 @@ func NewMember(cfg MemberConfig) *Member {
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		library: store.NewLibrary(), entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), reachAfter: reachAfter,
-		gate: newGate(maxConns, maxConnsPerAddress),
+		gate: newGate(affordable(maxConns), affordable(maxConnsPerAddress)),
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
@@ -299,18 +299,11 @@ func (m *Member) servers() []string {
 
 // dialServers connects to the first server that answers where one is known to be.
 func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
-	var errs []error
-	for _, addr := range m.servers() {
-		link, err := m.dialServer(ctx, addr)
-		if err == nil {
-			return link, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	known := m.servers()
+	if len(known) == 0 {
+		return nil, errors.New("no server of this swarm is known")
 	}
-	if len(errs) == 0 {
-		errs = append(errs, errors.New("no server of this swarm is known"))
-	}
-	return nil, errors.Join(errs...)
+	return first(ctx, known, m.dialServer, func(link *swarm.V2Link) { link.Conn.Close() })
 }
 
 // dialServer connects to a server.
@@ -363,7 +356,8 @@ func (m *Member) hear(e swarm.V2Event) {
 	switch {
 	case e.Entered != nil:
 		m.away.Store(false)
-		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
+		began := time.Now().Add(-e.Entered.Age)
+		m.serverAt.Store(&began)
 		m.near.rest()
 		m.enterOne.Do(func() { close(m.entered) })
 	case e.Lost != nil:
@@ -464,8 +458,13 @@ func (m *Member) Give(s *Sharing) {
 	m.OfferName(s)
 }
 
-// ServerAge returns how long the server has been running.
-func (m *Member) ServerAge() time.Duration { return time.Since(time.Unix(0, m.serverAt.Load())) }
+// ServerAge returns how long the server has been running; 0 if none has let us in.
+func (m *Member) ServerAge() time.Duration {
+	if began := m.serverAt.Load(); began != nil {
+		return time.Since(*began)
+	}
+	return 0
+}
 
 // Sent returns the bytes of pieces that were given.
 func (m *Member) Sent() int64 { return m.x.Sent() }

@@ -43,6 +43,17 @@ const (
 // protocol.
 const RefusedAnswer = "answer"
 
+// spareFiles is what a process keeps of the files that it may have open for all but the connections that come, at most half of them.
+const spareFiles = 256
+
+// affordable returns how many connections may come at once, of those that are wanted: files and connections of our own must be left.
+func affordable(want int) int {
+	if n := OpenFiles(); n > 0 && n < 1<<30 {
+		return min(want, max(1, int(n)-min(int(n)/2, spareFiles)))
+	}
+	return want
+}
+
 // ErrEmpty is a file that the classic protocol cannot share.
 var ErrEmpty = errors.New("it is empty, and the classic protocol cannot share an empty file")
 
@@ -249,7 +260,7 @@ func (n *Node) accept(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	gate := newGate(maxConns, maxConnsPerAddress)
+	gate := newGate(affordable(maxConns), affordable(maxConnsPerAddress))
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {

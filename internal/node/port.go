@@ -29,6 +29,7 @@ const (
 	RefusedVoice     = "unknown protocol" // the first byte is nothing that is spoken here
 	RefusedSilent    = "silent"
 	RefusedHandshake = "handshake"
+	RefusedShort     = "cannot accept" // want of descriptors or memory: it is tried again
 )
 
 // port is one listening port with its three voices: the first byte of a connection tells classic from TLS, and in TLS the
@@ -68,7 +69,7 @@ func (p *port) serve(ctx context.Context, ln net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // a shortage of descriptors or memory, or a peer that was gone at once
-			p.log.Error("cannot accept, waiting", "err", err)
+			p.book.Note(RefusedShort, "", err)
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-ctx.Done():

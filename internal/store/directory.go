@@ -46,7 +46,7 @@ func (d *Download) openDirectory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := newTree(d.root, d.name("tree"), d.cfg.Target, head)
+	t := newTree(d, d.name("tree"), head)
 	d.data, d.tree = t, t
 	if err := d.wantHead(ctx, 1); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (d *Download) unfold(ctx context.Context, choose func(*bundle.Listing) ([]b
 	if err != nil {
 		return false, err
 	}
-	u := &unfolding{d: d, l: l, t: newTree(d.root, d.name("tree"), d.cfg.Target, d.tree.head), good: make([]bool, len(l.Entries))}
+	u := &unfolding{d: d, l: l, t: newTree(d, d.name("tree"), d.tree.head), good: make([]bool, len(l.Entries))}
 	u.t.listing, u.t.staged = l, make([]bool, len(l.Entries))
 	if u.chosen, err = choose(l); err != nil {
 		return false, err
@@ -254,7 +254,7 @@ func (u *unfolding) lookAtTarget(ctx context.Context) error {
 		return fmt.Errorf("%s: %w, and is no directory", d.Path(), ErrExists)
 	}
 	u.there, u.t.kept = true, true
-	u.old = newTree(d.root, "", d.cfg.Target, u.t.head)
+	u.old = newTree(d, "", u.t.head)
 	u.old.listing, u.old.staged = u.l, make([]bool, len(u.l.Entries))
 	defer u.old.files.close()
 	u.old.extents = extents{{end: u.l.Head, file: inHead}}

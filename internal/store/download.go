@@ -42,6 +42,7 @@ type DownloadConfig struct {
 	Directory   bool              // the content is a directory: see Unfold
 	Scratch     bool              // nothing of it is to outlive Close: nothing is made last
 	Workers     int               // that hash what is there; 0: as many as there are cores
+	Unsure      func()            // told once if the file system cannot make bytes last: a loss of power may take what is complete; nil: nobody
 	Checked     func(bytes int64) // told how many more bytes of what is there were hashed; from several goroutines
 	Disk        Disk              // nil: [System]
 }
@@ -68,6 +69,8 @@ type Download struct {
 	news    *bitset.BitSet // of those: what the journal does not say yet
 	writers map[uint32]*PieceWriter
 	count   uint
+
+	lasting lasting
 
 	using   sync.RWMutex // held for reading while the data file is used, for writing while it is closed
 	place   sync.Mutex   // held while the data file is written: a place has one writer at a time
@@ -98,14 +101,14 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	n := uint(cfg.Manifest.Geo.Pieces)
 	d := &Download{
 		cfg: cfg, m: cfg.Manifest, root: root, dir: PartialDir(cfg.Key), have: bitset.New(n), news: bitset.New(n),
-		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1),
+		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1), lasting: lasting{unsure: cfg.Unsure},
 	}
 	open := d.open
 	if cfg.Directory {
 		open = d.openDirectory
 	}
 	if err := open(ctx); err != nil {
-		return nil, errors.Join(err, d.closeFiles())
+		return nil, errors.Join(inside(cfg.Dir, err), d.closeFiles())
 	}
 	return d, nil
 }
@@ -326,6 +329,9 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	if d.m.Geo.Size > 0 {
 		if err := d.data.Allocate(d.m.Geo.Size); err != nil {
+			if d.count == 0 {
+				defer d.abandon()
+			}
 			return fmt.Errorf("reserve %d bytes for %s: %w", d.m.Geo.Size, d.Path(), err)
 		}
 	}
@@ -703,7 +709,11 @@ func (d *Download) sync() error {
 	if news.None() {
 		return nil
 	}
-	if err := d.data.DataSync(); err != nil {
+	err := d.data.DataSync()
+	if d.tree == nil { // which looks at each of its files
+		err = d.lasting.pass(err)
+	}
+	if err != nil {
 		return fmt.Errorf("sync %s: %w", d.Path(), err)
 	}
 	var b []byte
@@ -745,7 +755,7 @@ func (d *Download) Complete(ctx context.Context) error {
 		publish = d.publishTree
 	}
 	if err := publish(ctx); err != nil {
-		return err
+		return inside(d.cfg.Dir, err)
 	}
 	d.published = true
 	if err := d.root.SyncDir("."); err != nil {

@@ -52,9 +52,10 @@ type PartialConfig struct {
 	Target   string // name of the file in Dir
 	Key      string // what is downloaded, as far as a rerun must find it again: the same key, the same partial download
 	Layout   Layout
-	UnitSize int64 // bytes in each unit but the last
-	Size     int64 // bytes in all, at least 1
-	Restart  bool  // throw away what an earlier run left, instead of resuming
+	UnitSize int64  // bytes in each unit but the last
+	Size     int64  // bytes in all, at least 1
+	Restart  bool   // throw away what an earlier run left, instead of resuming
+	Unsure   func() // told once if the file system cannot make bytes last; nil: nobody
 }
 
 // Units returns how many units the content has.
@@ -70,6 +71,8 @@ type Partial struct {
 	log  *os.File // the journal
 	sum  uint32   // its header's
 	data dataFiles
+
+	lasting lasting
 
 	mu   sync.Mutex     // guards have and news
 	have *bitset.BitSet // units that are complete
@@ -129,10 +132,10 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partial{cfg: cfg, root: root, dir: PartialDir(cfg.Key)}
+	p := &Partial{cfg: cfg, root: root, dir: PartialDir(cfg.Key), lasting: lasting{unsure: cfg.Unsure}}
 	if err := p.open(); err != nil {
 		p.Close()
-		return nil, err
+		return nil, inside(cfg.Dir, err)
 	}
 	return p, nil
 }
@@ -354,7 +357,7 @@ func (p *Partial) beginJournal() error {
 	if err := p.record(recordMade, p.made); err != nil { // those of the journal that this one replaces
 		return err
 	}
-	if err := p.log.Sync(); err != nil {
+	if err := p.lasting.pass(p.log.Sync()); err != nil {
 		return err
 	}
 	return errors.Join(syncDir(p.root, p.dir), syncDir(p.root, "."))
@@ -452,7 +455,7 @@ func (p *Partial) sync() error {
 	if err := p.record(recordThere, news); err != nil {
 		return err
 	}
-	if err := dataSync(p.log); err != nil {
+	if err := p.lasting.pass(dataSync(p.log)); err != nil {
 		return fmt.Errorf("sync journal of %s: %w", p.TargetPath(), err)
 	}
 	return nil
@@ -533,10 +536,10 @@ func (p *Partial) Publish(overwrite bool) error {
 	data := filepath.Join(p.dir, "data")
 	if overwrite {
 		if err := p.root.Rename(data, p.cfg.Target); err != nil {
-			return err
+			return inside(p.cfg.Dir, err)
 		}
 	} else if err := p.linkNew(data); err != nil {
-		return err
+		return inside(p.cfg.Dir, err)
 	}
 	if err := syncDir(p.root, "."); err != nil {
 		return err
