@@ -132,7 +132,9 @@ func TestTheBillOfMaterialsSaysWhatIsLinked(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "shoal")
 	run := func(argv ...string) string {
 		t.Helper()
-		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as releases are
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %v\n%s", argv, err, out)
 		}

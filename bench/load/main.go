@@ -138,5 +138,5 @@ func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 func percentile(d []time.Duration, p int) time.Duration {
 	slices.Sort(d)
-	return d[min(len(d)-1, len(d)*p/100)].Round(10 * time.Microsecond)
+	return d[(len(d)-1)*p/100].Round(10 * time.Microsecond)
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,8 @@ func targets() (out []fuzzer, err error) {
 		}
 		return err
 	})
+	// The program itself last: to build it with coverage takes minutes the first time.
+	slices.SortStableFunc(out, func(a, b fuzzer) int { return strings.Compare(b.dir[:1], a.dir[:1]) })
 	return out, err
 }
 
@@ -82,6 +85,9 @@ func (w *work) fuzz(ctx context.Context, t fuzzer, share time.Duration) error {
 		file := way.build[len(way.build)-1]
 		if _, err := os.Stat(file); err != nil {
 			out, err := exec.CommandContext(ctx, "go", append([]string{"test", "-c"}, append(way.build, "./"+t.dir)...)...).CombinedOutput()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err != nil {
 				return fmt.Errorf("build %s: %w: %s", t.dir, err, out)
 			}

@@ -27,7 +27,9 @@ const powerSeeds = "internal/store/testdata/power"
 // runPower runs the tests of the store's simulated disk, compiled once: all single cuts, and then a sample of several.
 func runPower(ctx context.Context, w *work) error {
 	binary := filepath.Join(w.dir, "store.test")
-	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./internal/store").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./internal/store").CombinedOutput(); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return fmt.Errorf("build the tests of the store: %w: %s", err, out)
 	}
 	if w.done("single cuts") == 0 {

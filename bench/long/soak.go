@@ -61,8 +61,11 @@ func runSoak(ctx context.Context, w *work) error {
 		return err
 	}
 	chance := rand.New(rand.NewPCG(w.seed, 1))
-	if err := s.round(ctx, chance, healTime); err != nil { // what is only made once is there from now on
-		return err
+	// What is made once is there from now on: all have met all, and shared and fetched.
+	for range 2 {
+		if err := s.round(ctx, chance, len(s.peers), healTime); err != nil {
+			return err
+		}
 	}
 	before, err := s.look(ctx)
 	if err != nil {
@@ -172,7 +175,7 @@ func (s *soak) storm(ctx context.Context, d time.Duration) error {
 		wg.Go(func() {
 			chance := rand.New(rand.NewPCG(s.w.seed, uint64(200+i)))
 			for faulty.Err() == nil && errs[i] == nil {
-				errs[i] = s.round(ctx, chance, time.Until(calm)+healTime)
+				errs[i] = s.round(ctx, chance, 3+chance.IntN(8), time.Until(calm)+healTime)
 			}
 		})
 	}
@@ -180,11 +183,11 @@ func (s *soak) storm(ctx context.Context, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// round lets a peer share a new file, and others fetch it, until all have it; then it is taken away again.
-func (s *soak) round(ctx context.Context, chance *rand.Rand, patience time.Duration) error {
+// round lets a peer share a new file, and others fetch it, so many with it, until all have it; then it is taken away again.
+func (s *soak) round(ctx context.Context, chance *rand.Rand, many int, patience time.Duration) error {
 	number := <-s.number
 	s.number <- number + 1
-	who := chance.Perm(len(s.peers))[:3+chance.IntN(8)]
+	who := chance.Perm(len(s.peers))[:many]
 	source, name := s.peers[who[0]], fmt.Sprintf("file%d.img", number)
 	want := make([]byte, 1<<20+chance.IntN(6<<20))
 	stream := rand.NewChaCha8([32]byte{byte(number), byte(number >> 8), byte(number >> 16), 1})

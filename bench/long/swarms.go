@@ -48,7 +48,7 @@ func runSim(ctx context.Context, w *work) error {
 	w.each(ctx, w.procs, func(int) bool {
 		t, more := <-queue
 		if more {
-			w.swarm(t.n, t.pieces, t.seed)
+			w.swarm(ctx, t.n, t.pieces, t.seed)
 		}
 		return more
 	})
@@ -56,11 +56,16 @@ func runSim(ctx context.Context, w *work) error {
 }
 
 // swarm simulates one twice.
-func (w *work) swarm(n int, pieces uint32, seed uint64) {
+func (w *work) swarm(ctx context.Context, n int, pieces uint32, seed uint64) {
+	cfg := sim.Mixed(n, pieces, seed)
+	cfg.Stop = func() bool { return ctx.Err() != nil }
 	began := time.Now()
-	a := sim.Run(sim.Mixed(n, pieces, seed))
+	a := sim.Run(cfg)
 	took := time.Since(began)
-	b := sim.Run(sim.Mixed(n, pieces, seed))
+	b := sim.Run(cfg)
+	if ctx.Err() != nil {
+		return
+	}
 	w.count(seedsOf(n), 1)
 	w.count(fmt.Sprintf("simulated seconds of %d", n), a.Makespan.Seconds())
 	w.count(fmt.Sprintf("seconds for %d", n), took.Seconds())

@@ -14,8 +14,8 @@ func Mixed(n int, pieces uint32, seed uint64) Config {
 		Seed: seed, Pieces: pieces/2 + chance.Uint32N(pieces), PieceSize: PieceSize, Contents: 1 + chance.IntN(2),
 		Delay: time.Duration(chance.IntN(30)) * time.Millisecond, Limit: time.Hour, Sequential: chance.IntN(4) == 0,
 	}
-	// Of two contents not everybody wants both: a draw of a few neighbours may then know nobody who has one.
-	if cfg.Contents == 1 && (n > 50 || chance.IntN(2) == 0) {
+	// Of two contents not everybody wants both: a draw of very few neighbours may then know nobody who has one.
+	if n > 50 || cfg.Contents == 1 && chance.IntN(2) == 0 {
 		cfg.Neighbours = min(40, 8+n/4)
 	}
 	all := []int{0, 1}[:cfg.Contents]

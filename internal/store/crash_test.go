@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -472,16 +474,22 @@ type crashing struct {
 	done      bool     // Complete has said so
 }
 
-func newCrashing(t *testing.T, overwrite bool) *crashing {
-	c := &crashing{want: make([]byte, 4*content.MinPiece+777), overwrite: overwrite}
-	for i := range c.want {
-		c.want[i] = byte(i*7 + i>>9)
+// crashContent is what all of them are of. Nobody changes it.
+var crashContent = sync.OnceValues(func() ([]byte, *content.Manifest) {
+	b := make([]byte, 4*content.MinPiece+777)
+	for i := range b {
+		b[i] = byte(i*7 + i>>9)
 	}
-	m, err := Hash(t.Context(), bytes.NewReader(c.want), int64(len(c.want)), 1, nil)
+	m, err := Hash(context.Background(), bytes.NewReader(b), int64(len(b)), 1, nil)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	c.m = m
+	return b, m
+})
+
+func newCrashing(overwrite bool) *crashing {
+	c := &crashing{overwrite: overwrite}
+	c.want, c.m = crashContent()
 	if overwrite {
 		c.old = bytes.Clone(c.want[:3*content.MinPiece])
 		c.old[content.MinPiece+5] ^= 1
@@ -593,7 +601,7 @@ func (c *crashing) older() *simDisk {
 // crashAt cuts the power at one operation of a download, and at some of the two that resume it. It says whether the download was over before.
 func crashAt(t *testing.T, overwrite bool, lying string, seed uint64, at int, kinds map[string]bool) (over bool, err error) {
 	chance := rand.New(rand.NewPCG(seed, uint64(at)))
-	c := newCrashing(t, overwrite)
+	c := newCrashing(overwrite)
 	d := c.older()
 	d.stopAt, d.lying = at, lying
 	stopEarly := chance.IntN(3) == 0

@@ -33,7 +33,7 @@ func TestEveryWayInWhichPowerGoesOnceLosesNothing(t *testing.T) {
 // powerOnce says whether the download was over before, and whether more changes of names might have become durable.
 func powerOnce(t *testing.T, overwrite bool, at, names, how int, seed uint64) (over, more bool, err error) {
 	chance := rand.New(rand.NewPCG(seed, uint64(at)))
-	c := newCrashing(t, overwrite)
+	c := newCrashing(overwrite)
 	d := c.older()
 	d.stopAt = at
 	err = c.run(t, d, false)
