@@ -131,7 +131,6 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release fu
 		return
 	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
-		under.Gather()
 		release()
 		p.frames(ctx, tc, under)
 		return
