@@ -89,13 +89,12 @@ func (w *swarm) enter(ctx context.Context, number int, told func(*wire.Peers)) (
 	}
 	m.conn.SetDeadline(time.Time{})
 	w.running.Go(func() {
-		if err := m.listen(); err != nil {
-			w.mu.Lock()
-			if w.lost == nil && !m.ended {
-				w.lost = fmt.Errorf("member %d: %w", number, err)
-			}
-			w.mu.Unlock()
+		err := m.listen()
+		w.mu.Lock()
+		if w.lost == nil && !m.ended {
+			w.lost = fmt.Errorf("member %d: %w", number, err)
 		}
+		w.mu.Unlock()
 	})
 	return m, nil
 }
@@ -142,7 +141,7 @@ func (m *member) say(msg wire.Message) error {
 	return err
 }
 
-// listen answers pings until the connection ends.
+// listen answers pings until the connection ends, and returns why it has.
 func (m *member) listen() error {
 	for {
 		msg, err := receive(m.conn)
@@ -311,7 +310,9 @@ func (b *bench) flapV2(ctx context.Context) error {
 				}
 			})
 			stop = func() { cancel(); _ = f.conn.NetConn().SetWriteDeadline(time.Unix(1, 0)); wg.Wait() }
+			w.mu.Lock()
 			f.ended = true // it may be cut off for that
+			w.mu.Unlock()
 		}
 		began := time.Now()
 		waits, err := news(ctx, heard, 100, flapMembers, func() error { return h.say(&wire.Hold{ID: id, Size: 1, All: true}) },
