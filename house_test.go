@@ -38,6 +38,7 @@ var arrows = map[string]string{
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
+	"bench/idle":         "bench/internal/lab",
 	"bench/load":         "bench/internal/lab internal/classic internal/content internal/identity internal/node internal/wire",
 	"bench/long":         "bench/internal/lab internal/content internal/sim internal/store",
 	"bench/members":      "bench/internal/lab",
