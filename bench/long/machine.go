@@ -130,7 +130,7 @@ func (m *machine) close() {
 // row is a transfer of a peer's list.
 type row struct {
 	ID, State, Name string
-	Failure         *struct{ Code, What, Cause string }
+	Failure         struct{ Code, What, Cause string }
 }
 
 // call asks the machine's peer something.

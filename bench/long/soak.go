@@ -232,12 +232,13 @@ func (s *soak) round(ctx context.Context, chance *rand.Rand, many int, patience 
 	return nil
 }
 
-// unless is a failure, unless all is over.
+// unless notes a failure, unless all is over. The soak goes on.
 func (s *soak) unless(ctx context.Context, format string, args ...any) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf(format, args...)
+	s.w.fail(format, args...)
+	return nil
 }
 
 // await waits until a transfer is complete.
@@ -249,7 +250,7 @@ func (s *soak) await(ctx context.Context, m *machine, id string) error {
 		case err == nil && r.State == "complete":
 			return nil
 		case err == nil && r.State == "failed":
-			return fmt.Errorf("%+v", *r.Failure)
+			return fmt.Errorf("it has failed: %+v", r.Failure)
 		}
 		if lab.Sleep(ctx, 300*time.Millisecond) != nil {
 			return fmt.Errorf("it is %s (%v)", r.State, err)
