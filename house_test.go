@@ -37,6 +37,7 @@ var arrows = map[string]string{
 	"internal/page":      "",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
+	"bench/far":          "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab",
 	"bench/idle":         "bench/internal/lab",
 	"bench/load":         "bench/internal/lab internal/classic internal/content internal/identity internal/node internal/wire",
