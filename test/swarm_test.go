@@ -245,19 +245,11 @@ func onlyFile(t *testing.T, dir, name string) {
 	}
 }
 
-// kills is how often the downloader is killed.
-func kills() int {
-	if os.Getenv("SHOAL_LONG") != "" {
-		return 2000
-	}
-	return 100
-}
-
 // A downloader that is killed at any instant goes on where it was: what was verified is not fetched again, the name has the old file
 // or the new one, and in the end nothing is left but the file.
 func TestADownloadSurvivesBeingKilledAtAnyInstant(t *testing.T) {
 	t.Parallel()
-	const size, piece = 24 << 20, 64 << 10
+	const size, piece, kills = 24 << 20, 64 << 10, 100 // bench/long has thousands
 	a := newHost(t, nil)
 	path, want := a.file("f.img", size)
 	_, link := a.share(path)
@@ -265,7 +257,7 @@ func TestADownloadSurvivesBeingKilledAtAnyInstant(t *testing.T) {
 	chance := mrand.New(mrand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	older, _ := change(want, piece)
-	for killed := 0; killed < kills(); {
+	for killed := 0; killed < kills; {
 		b := newHost(t, nil)
 		overwrite := chance.IntN(2) == 0
 		var args []string

@@ -136,7 +136,6 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, pass *pass
 		pass.known()
 	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
-		under.Gather()
 		release()
 		p.frames(ctx, tc, under)
 		return

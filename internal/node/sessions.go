@@ -336,6 +336,7 @@ func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, *pee
 
 // accept serves a connection that another peer made.
 func (ss *sessions) accept(ctx context.Context, tc *tls.Conn, under *peer.Coalesced) {
+	under.Gather() // the swarm server's connections carry no pieces, and have no room for them: it may have a hundred thousand
 	id, _, err := ss.m.cfg.Swarm.PeerOf(tc.ConnectionState())
 	if err != nil {
 		tc.Close()

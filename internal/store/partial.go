@@ -140,6 +140,37 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	return p, nil
 }
 
+// SweepPartial removes the traces of a run that was killed after it had given the file its name, where they are all that it has left: no
+// other run would, since the target exists.
+func SweepPartial(dir, target, key string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	p := &Partial{cfg: PartialConfig{Dir: dir, Target: target, Key: key}, root: root, dir: PartialDir(key)}
+	defer p.Close()
+	if !p.tracesOnly() {
+		return nil
+	}
+	if err := p.takeLock(); err != nil || !p.tracesOnly() {
+		return err
+	}
+	if err := errors.Join(syncDir(root, "."), p.wipe()); err != nil {
+		return err
+	}
+	return errors.Join(removeFile(root, filepath.Join(p.dir, "lock")), root.Remove(p.dir))
+}
+
+// tracesOnly says whether the hidden folder is there, and has nothing that a download would resume from.
+func (p *Partial) tracesOnly() bool {
+	if fi, err := p.root.Lstat(p.dir); err != nil || !fi.IsDir() || !isOurs(fi) {
+		return false
+	}
+	_, data := p.root.Lstat(filepath.Join(p.dir, "data"))
+	_, journal := p.root.Lstat(filepath.Join(p.dir, "journal"))
+	return p.wasPublished() || errors.Is(data, fs.ErrNotExist) && errors.Is(journal, fs.ErrNotExist)
+}
+
 func (p *Partial) open() error {
 	if err := p.checkTarget(); err != nil {
 		return err

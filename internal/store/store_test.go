@@ -419,6 +419,59 @@ func TestAnExistingTargetIsNeverReplacedUnasked(t *testing.T) {
 	wantFile(t, target)
 }
 
+// The run of which the target is left, and traces, is the last one: what comes after it says that the target exists.
+func TestTracesOfAFileThatHasItsNameAreSweptAndNothingElse(t *testing.T) {
+	eachLayout(t, func(t *testing.T, cfg PartialConfig) {
+		sweep := func(want string) {
+			t.Helper()
+			if err := SweepPartial(cfg.Dir, cfg.Target, cfg.Key); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(t, cfg.Dir); got != want {
+				t.Fatalf("%q are there, want %q", got, want)
+			}
+		}
+		sweep("")
+		p := open(t, cfg)
+		p.fill(t, 0, 1, 2, 3)
+		if err := errors.Join(p.Sync(), p.Assemble(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		hidden := filepath.Join(cfg.Dir, p.dir)
+		if err := os.Link(filepath.Join(hidden, "data"), filepath.Join(cfg.Dir, "file")); err != nil {
+			t.Fatal(err)
+		}
+		p.Close() // as if it had been killed
+		sweep("file")
+		wantFile(t, filepath.Join(cfg.Dir, "file"))
+
+		// Killed at the very end: the lock alone is left.
+		if err := errors.Join(os.Mkdir(hidden, 0o700), os.WriteFile(filepath.Join(hidden, "lock"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		sweep("file")
+
+		// What another file's download may be resumed from is left alone.
+		p = open(t, cfg)
+		p.fill(t, 2)
+		if err := errors.Join(p.Sync(), p.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sweep(names(t, cfg.Dir))
+		p = open(t, cfg)
+		wantUnits(t, p, 2)
+
+		// Nor is a folder touched that another process uses.
+		if err := os.Remove(filepath.Join(hidden, "journal")); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Remove(filepath.Join(hidden, "data"))
+		if err := SweepPartial(cfg.Dir, cfg.Target, cfg.Key); !errors.Is(err, ErrLocked) {
+			t.Errorf("of a download that runs: %v", err)
+		}
+	})
+}
+
 func TestATargetThatIsNoFileIsRefused(t *testing.T) {
 	for name, make := range map[string]func(string) error{
 		"folder":  func(path string) error { return os.Mkdir(path, 0o700) },
