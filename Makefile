@@ -1,5 +1,5 @@
 # A table of contents: each target is a line that a person could type.
-.PHONY: demo build test test-long lint fuzz bench sim install package docs
+.PHONY: demo build test test-long lint vuln sbom fuzz bench sim install package docs
 
 demo: ## see a whole swarm work on this machine
 	@CGO_ENABLED=0 go run ./cmd/shoal demo
@@ -20,11 +20,17 @@ docs: ## what the program itself says: docs/CLI.md and the recorded session, doc
 test: ## everything that can be checked here; says what it leaves out
 	@scripts/test
 
-test-long: ## the downloader that is killed: 2,000 times
-	SHOAL_LONG=1 CGO_ENABLED=0 go test -count=1 -timeout 60m -run Killed ./test
+test-long: ## the campaign of an hour, as root: kills, power, swarms, fuzzing, flipped bits, a soak; bench/LONG.md (LONG='-stage kills -minutes 9')
+	CGO_ENABLED=0 go run ./bench/long $(or $(LONG),-fresh)
 
-lint: ## formatting, vet, staticcheck, tidy modules, other systems
+lint: ## formatting, vet, gosec, staticcheck, tidy modules, other systems
 	@scripts/lint
+
+vuln: ## known vulnerabilities that the program reaches, with the toolchain of releases
+	@scripts/vuln
+
+sbom: build ## what bin/shoal is made of, as CycloneDX: bin/shoal.cdx.json
+	go run ./scripts/sbom bin/shoal "$$(scripts/version)" >bin/shoal.cdx.json
 
 fuzz: ## each fuzz target for a minute (FUZZTIME=5m for longer)
 	@scripts/fuzz

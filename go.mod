@@ -2,6 +2,8 @@ module shoal
 
 go 1.26.0
 
+toolchain go1.26.11
+
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/bits-and-blooms/bitset v1.29.0

@@ -73,7 +73,7 @@ func packages(t *testing.T, env ...string) (dist string) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(dir, "scripts", "package"))
-	cmd.Env = append(append(os.Environ(), "SYSTEMS=linux/amd64", "VERSION=1.2.3", "COMMIT=0123456789abcdef", "SOURCE_DATE_EPOCH=1700000000"), env...)
+	cmd.Env = append(append(os.Environ(), "SYSTEMS=linux/amd64", "VERSION=1.2.3", "COMMIT=0123456789abcdef", "SOURCE_DATE_EPOCH=1700000000", "GOTOOLCHAIN=local"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("scripts/package: %v\n%s", err, out)
 	}
@@ -101,7 +101,7 @@ func TestPackages(t *testing.T) {
 		}
 		again := packages(t, env...)
 		names, err := os.ReadDir(dist)
-		if err != nil || len(names) != 4 { // archive, deb, rpm, sums
+		if err != nil || len(names) != 5 { // archive, deb, rpm, what it is made of, sums
 			t.Fatalf("dist has %v, %v", names, err)
 		}
 		for _, n := range names {

@@ -185,9 +185,25 @@ func TestAFolderWithoutPermissionIsSaidSo(t *testing.T) {
 	c := command{args: s.getArgs(filepath.Base(path), dir)}
 	if os.Geteuid() == 0 {
 		c.user = 65534 // root may write everywhere
+		c.env = []string{"SHOAL_STATE=" + nobodysState(t)}
 	}
-	c.start(t).fails(8, "E-PERM")
+	if e := c.start(t).fails(8, "E-PERM"); !strings.Contains(e.What, dir) {
+		t.Errorf("it says %q", e.What)
+	}
 	holdsOnly(t, dir)
+}
+
+// nobodysState returns a state folder of the user 65534.
+func nobodysState(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(suite, "nobody-")
+	if err == nil {
+		err = os.Chown(dir, 65534, 65534)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "state")
 }
 
 func TestAFileLargerThanTheUsersLimitIsSaidSo(t *testing.T) {
@@ -238,7 +254,7 @@ func TestADiskThatFillsUpInMidDownloadEndsItAndItResumes(t *testing.T) {
 	name := filepath.Base(path)
 	s := newSwarm(t)
 	_, px := s.shareThrough(path)
-	px.allow(chunk + chunk/4)
+	px.Allow(chunk + chunk/4)
 	get := s.get(name, dir, "--chunk-files")
 	px.awaitHold(t)
 	filler, err := os.Create(filepath.Join(dir, "filler"))
@@ -249,7 +265,7 @@ func TestADiskThatFillsUpInMidDownloadEndsItAndItResumes(t *testing.T) {
 	if _, err := io.Copy(filler, zeros{}); err == nil {
 		t.Fatal("an endless file was written")
 	}
-	px.allow(-1)
+	px.Allow(-1)
 	get.fails(7, "E-NO-SPACE")
 	if err := os.Remove(filler.Name()); err != nil {
 		t.Fatal(err)

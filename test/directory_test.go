@@ -72,7 +72,7 @@ func TestADirectorySurvivesBeingKilledAtAnyInstant(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	chance := mrand.New(mrand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	for killed := 0; killed < kills()/3; {
+	for killed := 0; killed < 33; {
 		b := newHost(t, nil)
 		for range 8 {
 			p := b.get(link)

@@ -68,7 +68,7 @@ func held(t *testing.T, s *swarm, path, dir string, sharers int, allowance int64
 	var proxies []*proxy
 	for range sharers {
 		holder, px := s.shareThrough(path)
-		px.allow(allowance)
+		px.Allow(allowance)
 		holders, proxies = append(holders, holder), append(proxies, px)
 	}
 	return s.get(filepath.Base(path), dir, args...), holders, proxies
@@ -82,7 +82,7 @@ func TestAllSharersDeliverAtOnce(t *testing.T) {
 		px.awaitHold(t) // each is in the middle of a chunk, and stays there
 	}
 	for _, px := range proxies {
-		px.allow(-1)
+		px.Allow(-1)
 	}
 	done := get.succeeds()
 	if done.Sources != len(proxies) {
@@ -102,10 +102,10 @@ func TestASharerKilledInMidChunkIsReplacedByTheOthers(t *testing.T) {
 	proxies[0].awaitHold(t)
 	sharers[0].kill()
 	for _, px := range proxies {
-		px.allow(-1)
+		px.Allow(-1)
 	}
 	get.succeeds()
-	if _, most := proxies[0].carried(); most >= chunk {
+	if _, most := proxies[0].Carried(); most >= chunk {
 		t.Errorf("the victim sent %d bytes before it died: not the middle of a chunk", most)
 	}
 	sameContent(t, filepath.Join(dir, name), path)
@@ -124,7 +124,7 @@ func TestADownloadGoesOnWithoutItsServerAndTheMembersComeBackToANewOne(t *testin
 	}
 	s.server.kill()
 	for _, px := range proxies {
-		px.allow(-1)
+		px.Allow(-1)
 	}
 	get.await("done", is("done"))
 	sameContent(t, filepath.Join(dir, name), path)
@@ -155,7 +155,7 @@ func interrupted(t *testing.T, s *swarm, path, dir string, sig syscall.Signal, a
 		t.Fatal(err)
 	}
 	for _, px := range proxies {
-		px.allow(chunk + chunk/2)
+		px.Allow(chunk + chunk/2)
 	}
 	for _, px := range proxies {
 		px.awaitHold(t)
@@ -167,8 +167,8 @@ func interrupted(t *testing.T, s *swarm, path, dir string, sig syscall.Signal, a
 	get.signal(sig)
 	get.exit()
 	for _, px := range proxies {
-		px.allow(-1)
-		px.forget()
+		px.Allow(-1)
+		px.Forget()
 	}
 	return sharers, proxies
 }
@@ -194,7 +194,7 @@ func TestAnEndedDownloadResumes(t *testing.T) {
 				}
 				wire := int64(0)
 				for _, px := range proxies {
-					total, _ := px.carried()
+					total, _ := px.Carried()
 					wire += total
 				}
 				if most := done.Size - start.Resumed + chunk*int64(len(proxies)); wire > most {
@@ -300,7 +300,7 @@ func TestChunkFilesAreThereDuringTheDownloadAndGoneAfterIt(t *testing.T) {
 			return err == nil
 		})
 	}
-	proxies[0].allow(-1)
+	proxies[0].Allow(-1)
 	get.succeeds()
 	sameContent(t, filepath.Join(dir, name), path)
 	holdsOnly(t, dir, name)
@@ -361,7 +361,7 @@ func TestASecondDownloadIntoTheSameFileIsRefused(t *testing.T) {
 	get, _, proxies := held(t, s, path, dir, 1, aMoment)
 	get.await("start", is("start"))
 	s.get(filepath.Base(path), dir).fails(8, "E-LOCKED")
-	proxies[0].allow(-1)
+	proxies[0].Allow(-1)
 	get.succeeds()
 	sameContent(t, filepath.Join(dir, filepath.Base(path)), path)
 }

@@ -137,6 +137,7 @@ type event struct {
 	Addr     string
 	Text     string
 	Code     string
+	What     string
 	Cause    string
 	Size     int64
 	Resumed  int64

@@ -42,7 +42,7 @@ func (m *peerMachine) run(args ...string) *process {
 func (m *peerMachine) transfers() map[string]string {
 	m.t.Helper()
 	p := command{args: []string{"status", "--json"}, env: []string{"SHOAL_STATE=" + m.state}}.start(m.t)
-	if code := p.exit(); code != 0 && code != 5 { // 5: a peer that has just begun has not reached its server yet
+	if code := p.exit(); code != 0 && code != 5 { // 5: it does not have the swarm's server yet; it tells of its list all the same
 		m.t.Fatalf("status ended with %d", code)
 	}
 	out, _ := p.printed()

@@ -63,9 +63,16 @@ func (h host) get(args ...string) *process {
 }
 
 // network makes machines on one switch, with the addresses 10.0.0.1 and so on.
-func network(t *testing.T, n int) (out []machine) {
+func network(t *testing.T, n int) []machine {
 	t.Helper()
-	hub := newMachine(t)
+	_, out := switched(t, n)
+	return out
+}
+
+// switched is network with the machine that is the switch; its ports are port0 and so on.
+func switched(t *testing.T, n int) (hub machine, out []machine) {
+	t.Helper()
+	hub = newMachine(t)
 	hub.run("ip", "link", "add", "switch", "type", "bridge")
 	hub.run("ip", "link", "set", "switch", "up")
 	for i := range n {
@@ -77,7 +84,7 @@ func network(t *testing.T, n int) (out []machine) {
 		m.run("ip", "link", "set", "eth0", "up")
 		out = append(out, m)
 	}
-	return out
+	return hub, out
 }
 
 // The source and the server go in the middle of a download: who stays gives the rest.
@@ -238,19 +245,11 @@ func onlyFile(t *testing.T, dir, name string) {
 	}
 }
 
-// kills is how often the downloader is killed.
-func kills() int {
-	if os.Getenv("SHOAL_LONG") != "" {
-		return 2000
-	}
-	return 100
-}
-
 // A downloader that is killed at any instant goes on where it was: what was verified is not fetched again, the name has the old file
 // or the new one, and in the end nothing is left but the file.
 func TestADownloadSurvivesBeingKilledAtAnyInstant(t *testing.T) {
 	t.Parallel()
-	const size, piece = 24 << 20, 64 << 10
+	const size, piece, kills = 24 << 20, 64 << 10, 100 // bench/long has thousands
 	a := newHost(t, nil)
 	path, want := a.file("f.img", size)
 	_, link := a.share(path)
@@ -258,7 +257,7 @@ func TestADownloadSurvivesBeingKilledAtAnyInstant(t *testing.T) {
 	chance := mrand.New(mrand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	older, _ := change(want, piece)
-	for killed := 0; killed < kills(); {
+	for killed := 0; killed < kills; {
 		b := newHost(t, nil)
 		overwrite := chance.IntN(2) == 0
 		var args []string

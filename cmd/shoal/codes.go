@@ -27,6 +27,10 @@ var codes = []code{
 		"E-STATE", exitInternal, "the peer cannot read its list of shares and downloads",
 		"The file was changed by hand, or the disk has lost a part of it. Move it away and start the peer again: files, and what was downloaded, are where they were. Share and get them anew; nothing is fetched twice.",
 	},
+	{
+		"E-DISK", exitInternal, "a disk cannot be read or written",
+		"The system reports a failure of the disk, or of the machine that a network disk is on. What could not be read is not shared any more; what could not be made to last counts as not written. Look at the system's log, and run the same command again when the disk is well: it goes on where it stopped.",
+	},
 
 	{
 		"E-OUTPUT", exitInternal, "what was fetched cannot be written to standard output",
@@ -48,7 +52,7 @@ var codes = []code{
 
 	{"E-ROOT", exitUsage, "the page and the network may not touch that path", "Over the network the peer shares and writes only below the folders that its configuration names as roots. The command line is not bound by them."},
 	{"E-LOGIN", exitUsage, "that link to the page does not work", "It works once, within ten minutes, and is made on the peer's own machine with `shoal web`."},
-	{"E-TOKEN", exitUsage, "the request has no valid token", "Programs send the token from the file web-token of the peer's state folder; browsers come with the link that `shoal web` prints."},
+	{"E-TOKEN", exitUsage, "the request has no valid token", "Programs send the token from the file web-token of the peer's state folder; browsers come with the link that `shoal web` prints. Of many wrong ones, one a second is looked at."},
 	{"E-HOST", exitUsage, "the peer is not called that", "Requests must name the peer's own address. Another name may be a page's attempt to get in through a browser."},
 	{"E-ORIGIN", exitUsage, "the request comes from another page", "Only the peer's own page may ask it something. Open it with the link that `shoal web` prints."},
 	{

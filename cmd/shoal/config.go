@@ -23,7 +23,7 @@ type peerConfig struct {
 	Folders      []string     `toml:"folders"`       // whose files are shared
 	Swarm        string       `toml:"swarm"`         // in which, if this machine is in several
 	Roots        []string     `toml:"roots"`         // below which the page may share and save
-	Reserve      string       `toml:"reserve"`       // of each disk, what downloads leave free
+	Reserve      string       `toml:"reserve"`       // of each disk, what downloads leave free; empty: 1 GiB, or 2 % of a small one
 	Limits       limitsConfig `toml:"limits"`
 }
 
@@ -66,9 +66,13 @@ func defaultConfig() string {
 
 // readConfig reads a configuration file; it may be missing unless the user has named it.
 func readConfig(path string, named bool) (c peerConfig, err error) {
-	meta, err := toml.DecodeFile(path, &c)
+	err = checkSafe(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return peerConfig{}, nil
+	}
+	var meta toml.MetaData
+	if err == nil {
+		meta, err = toml.DecodeFile(path, &c)
 	}
 	if err == nil && len(meta.Undecoded()) > 0 {
 		err = fmt.Errorf("%s is no setting", meta.Undecoded()[0])
@@ -92,7 +96,9 @@ func (c *peerConfig) settings() (s daemon.Settings, err error) {
 		s.Folders = append(s.Folders, path)
 	}
 	s.Swarm = c.Swarm
-	if s.Reserve, err = parseSize(c.Reserve); err != nil {
+	if s.Reserve, err = parseSize(c.Reserve); c.Reserve == "" {
+		s.Reserve = -1
+	} else if err != nil {
 		return s, fmt.Errorf("reserve: %w", err)
 	}
 	if s.Limits.Rates, err = c.Limits.rates(); err != nil {

@@ -193,7 +193,7 @@ func freeSpace(dir string) (int64, error) {
 
 // files looks at how many files and connections may be open.
 func (d *doctor) files() {
-	switch n := openFiles(); {
+	switch n := node.OpenFiles(); {
 	case n == 0:
 	case n < fewFiles:
 		d.say(finding{

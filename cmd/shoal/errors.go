@@ -128,6 +128,11 @@ func explainUsage(err error) *failure {
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
 			Next: "name ordinary files that are not empty; shoal share --name gives a file another name",
 		}
+	case errors.Is(err, store.ErrLinked):
+		return &failure{
+			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
+			Next: "shoal share FILE shares it, if that is meant",
+		}
 	case errors.Is(err, classic.ErrName):
 		return &failure{
 			Code: "E-USAGE", Exit: exitUsage, What: oneLine(err.Error()),
@@ -199,7 +204,14 @@ func lookedToo(server *node.ServerError) string {
 // netCause says why a network operation failed, without Go's words around it.
 func netCause(err error) string {
 	var dns *net.DNSError
+	var several node.AttemptsError
 	switch {
+	case errors.As(err, &several) && len(several) > 1:
+		var lines []string
+		for _, a := range several {
+			lines = append(lines, a.Addr+": "+netCause(a.Err))
+		}
+		return strings.Join(lines, "; ")
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "no such host: " + dns.Name
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -319,6 +331,11 @@ func explainFiles(err error) *failure {
 		return &failure{
 			Code: "E-PERM", Exit: exitPermission, What: oneLine(err.Error()),
 			Cause: fmt.Sprintf("you are user %d here", os.Getuid()), Next: "choose another place with  -o PATH, or ask for the permission",
+		}
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE):
+		return &failure{
+			Code: "E-DISK", Exit: exitInternal, What: oneLine(err.Error()), Cause: "the disk, or the machine that it is on, has failed",
+			Next: "look at what the system says of that disk; then run the same command again, or choose another place with  -o PATH",
 		}
 	case errors.Is(err, syscall.EROFS):
 		return &failure{Code: "E-READONLY", Exit: exitPermission, What: oneLine(err.Error()), Next: "choose another place with  -o PATH"}

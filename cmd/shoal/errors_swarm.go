@@ -153,7 +153,7 @@ func explainDirectory(err error) *failure {
 	case errors.Is(err, store.ErrNames):
 		return &failure{
 			Code: "E-NAMES", Exit: exitIncompatible, What: oneLine(err.Error()),
-			Next: "leave some out with --except, choose another disk with -o, or keep it as an archive:  shoal get NAME -o - > NAME.tar",
+			Next: "give a file another name with -o, leave some of a directory out with --except, choose another disk with -o, or keep it as an archive:  shoal get NAME -o - > NAME.tar",
 		}
 	}
 	return nil

@@ -217,9 +217,21 @@ func (e *env) log(level slog.Level) *slog.Logger {
 		level = slog.LevelError
 	}
 	if e.screen.terminal {
-		return slog.New(tint.NewTextHandler(e.screen, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !e.screen.colour}))
+		return slog.New(tint.NewTextHandler(e.screen, &tint.Options{
+			Level: level, TimeFormat: "15:04:05", NoColor: !e.screen.colour, ReplaceAttr: withoutDEL,
+		}))
 	}
-	return slog.New(slog.NewTextHandler(e.screen, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(e.screen, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutDEL}))
+}
+
+// withoutDEL escapes the one control character that the handlers let through.
+func withoutDEL(_ []string, a slog.Attr) slog.Attr {
+	if kind := a.Value.Kind(); kind == slog.KindString || kind == slog.KindAny {
+		if text := a.Value.String(); strings.Contains(text, "\x7f") {
+			a.Value = slog.StringValue(strings.ReplaceAll(text, "\x7f", `\x7f`))
+		}
+	}
+	return a
 }
 
 // isTerminal says whether a stream is somebody's terminal.

@@ -135,6 +135,11 @@ func TestEveryErrorHasItsCodeAndExitStatus(t *testing.T) {
 		{fmt.Errorf("write: %w", syscall.EFBIG), "E-FILE-TOO-BIG", 7, "ulimit"},
 		{fmt.Errorf("open /x: %w", fs.ErrPermission), "E-PERM", 8, "/x"},
 		{fmt.Errorf("open /x: %w", syscall.EROFS), "E-READONLY", 8, "/x"},
+		{fmt.Errorf("read /x: %w", syscall.EIO), "E-DISK", 1, "read /x"},
+		{
+			&node.ServerError{Server: "h:1", Err: node.AttemptsError{{Addr: "10.0.0.1:1", Err: syscall.ECONNREFUSED}, {Addr: "[::1]:1", Err: syscall.EHOSTUNREACH}}},
+			"E-NO-SERVER", 5, "10.0.0.1:1: connection refused: the machine answers, nothing listens on that port; [::1]:1: no route to that machine",
+		},
 		{fmt.Errorf("/x: %w, number 7", store.ErrLocked), "E-LOCKED", 8, "number 7"},
 		{fmt.Errorf("%w for 3s", node.ErrNoProgress), "E-STALLED", 10, "run the same command again"},
 		{fmt.Errorf("/x: %w", store.ErrExists), "E-EXISTS", 11, "--overwrite"},

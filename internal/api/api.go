@@ -192,6 +192,9 @@ func (s *door) fail(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &refused):
 		p = problem{Status: refused.status, Failure: daemon.Failure{Code: refused.code, What: refused.what, Cause: refused.cause, Next: refused.next, Exit: 2}}
+		if refused.status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "1")
+		}
 	case errors.As(err, &large):
 		p = problem{Status: http.StatusRequestEntityTooLarge, Failure: daemon.Failure{
 			Code: "E-USAGE", What: fmt.Sprintf("the body of the request has more than %d bytes", large.Limit), Exit: 2,

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,6 +129,11 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if req.Dir, err = s.allowed(r, req.Dir); err != nil {
 		return err
 	}
+	if strings.HasPrefix(req.What, "shoal://") {
+		if _, err := s.linkFrom(r, req.What); err != nil {
+			return err
+		}
+	}
 	row, err := s.cfg.Engine.AddDownload(r.Context(), req)
 	if err != nil {
 		return err
@@ -186,7 +193,7 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
 	if err := receive(r, &req); err != nil {
 		return err
 	}
-	link, err := identity.ParseLink(req.Link)
+	link, err := s.linkFrom(r, req.Link)
 	if err != nil {
 		return err
 	}
@@ -195,6 +202,27 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return send(w, http.StatusCreated, row)
+}
+
+// linkFrom reads a link. One that came over the network must not have us connect to what only this machine can reach: the addresses
+// where clouds tell machines their secrets are such. Whoever has the token may name all others; there nothing is said but that we look for
+// a swarm, before the other has proved to be its server.
+func (s *Server) linkFrom(r *http.Request, text string) (identity.Link, error) {
+	link, err := identity.ParseLink(text)
+	if err != nil || isLocal(r) {
+		return link, err
+	}
+	for _, addr := range link.Addrs {
+		host, _, _ := net.SplitHostPort(addr)
+		ip, err := netip.ParseAddr(host)
+		if ip = ip.Unmap(); err == nil && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()) {
+			return link, &refusal{
+				http.StatusForbidden, "E-USAGE", clean(addr) + " is no address of a swarm server", "it means something else on each machine",
+				"use the server's address in the network, or  shoal join  on the machine itself",
+			}
+		}
+	}
+	return link, nil
 }
 
 // LinkRequest says what a link is to lead to.

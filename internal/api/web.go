@@ -22,12 +22,17 @@ import (
 	"time"
 
 	"shoal/internal/daemon"
+
+	"golang.org/x/time/rate"
 )
 
 const (
 	// keyLife is how long a link to log in works, maxKeys how many there are.
 	keyLife = 10 * time.Minute
 	maxKeys = 16
+	// guessBurst is how many wrong tokens are looked at, and guessRate how many more each second.
+	guessBurst = 20
+	guessRate  = 1
 )
 
 // policy is what pages from here may do: use what comes from here, and nothing else.
@@ -119,7 +124,28 @@ type door struct {
 	explain func(error) *daemon.Failure
 	log     *slog.Logger
 	keys    keys
+	tokens  guesses
+	cookies guesses // apart, so that whoever guesses tokens does not shut out the page
 	mux     *http.ServeMux
+}
+
+// guesses makes what is compared with a secret rare, once much of it was wrong. The zero value is ready.
+type guesses struct {
+	once  sync.Once
+	wrong *rate.Limiter
+}
+
+// are says whether one more is looked at, and if so whether it is right.
+func (g *guesses) are(guess, secret string) (looked, right bool) {
+	g.once.Do(func() { g.wrong = rate.NewLimiter(guessRate, guessBurst) })
+	if g.wrong.Tokens() < 1 {
+		return false, false
+	}
+	if subtle.ConstantTimeCompare([]byte(guess), []byte(secret)) == 1 {
+		return true, true
+	}
+	g.wrong.Allow()
+	return true, false
 }
 
 func (s *door) newLogin(w http.ResponseWriter, r *http.Request) error {
@@ -146,7 +172,7 @@ func (s *door) login(w http.ResponseWriter, r *http.Request) error {
 	if !s.keys.use(r.URL.Query().Get("key")) {
 		return &refusal{http.StatusForbidden, "E-LOGIN", "this link does not log in", "it works once, within ten minutes", s.command + "    prints a new one"}
 	}
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ // #nosec G124 -- Secure where there is TLS: on the loopback there is none
 		Name: s.cookie, Value: s.session(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: 400 * 24 * 3600, Secure: r.TLS != nil,
 	})
 	w.Header().Set("Cache-Control", "no-store")
@@ -205,11 +231,21 @@ func (s *door) admit(r *http.Request, hosts []string) error {
 
 // authorised says whether a request has the token, or the cookie that is made of it.
 func (s *door) authorised(r *http.Request) error {
+	looked, right := true, false
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		if subtle.ConstantTimeCompare([]byte(strings.TrimSpace(token)), []byte(s.token)) == 1 {
+		if looked, right = s.tokens.are(strings.TrimSpace(token), s.token); right {
 			return nil
 		}
-	} else if c, err := r.Cookie(s.cookie); err == nil && subtle.ConstantTimeCompare([]byte(c.Value), []byte(s.session())) == 1 {
+	} else if c, err := r.Cookie(s.cookie); err == nil {
+		looked, right = s.cookies.are(c.Value, s.session())
+	}
+	if !looked {
+		return &refusal{
+			http.StatusTooManyRequests, "E-TOKEN", "too many wrong tokens came: they are looked at one a second now", "another program may be guessing",
+			"wait a moment, or use the commands on the machine itself",
+		}
+	}
+	if right {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "same-origin" {
 			return nil
 		}

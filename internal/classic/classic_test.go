@@ -2,8 +2,11 @@ package classic
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -151,6 +154,34 @@ func TestChunksAndSizeAreInverse(t *testing.T) {
 		if back := FileSize(chunks, last); err == nil && back != c.size {
 			t.Errorf("FileSize(%d, %d) = %d, want %d", chunks, last, back, c.size)
 		}
+	}
+}
+
+// Of all pairs, drawn by chance and at the borders, those are taken which the standard library and the registry of special addresses allow.
+func TestWhereAPeerCanListen(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	pick := func(near []uint32) uint32 {
+		if r.IntN(2) == 0 {
+			return near[r.IntN(len(near))] + uint32(r.IntN(5)) - 2
+		}
+		return r.Uint32()
+	}
+	taken := 0
+	for range 200_000 {
+		var ip [4]byte
+		binary.BigEndian.PutUint32(ip[:], pick([]uint32{0, 0x01000000, 0x7f000001, 0xa9fe0000, 0xe0000000, 0xf0000000, 0xffffffff}))
+		port := uint16(pick([]uint32{0, 1, 0xffff}))
+		want := port != 0 && ip[0] != 0 && ip[0] < 224
+		m, err := ParseMember(append(append([]byte{1}, ip[:]...), byte(port>>8), byte(port)))
+		if (err == nil) != want || err != nil && !errors.Is(err, ErrAddress) {
+			t.Fatalf("%v: %v", m, err)
+		}
+		if err == nil {
+			taken++
+		}
+	}
+	if taken < 50_000 || taken > 190_000 {
+		t.Fatalf("%d of 200,000 were taken: the draw is no test", taken)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"shoal/internal/node"
-	"shoal/internal/store"
 )
 
 // tree makes a directory called d, and returns its path.
@@ -247,17 +246,19 @@ func TestASecondGetOfTheSameJoinsTheFirst(t *testing.T) {
 func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	l := newLab(t)
 	path, _ := l.file(1 << 20)
-	a, b := l.run(l.machine(), Settings{}), l.run(l.machine(), Settings{Reserve: 1 << 60})
-	_ = b.call(t.Context(), func() error { b.minRetry = 100 * time.Millisecond; return nil })
-	l.share(a, path)
-	row := l.get(b, DownloadRequest{What: "f.bin", Dir: t.TempDir()})
-	if failed := b.becomes(t, row.ID, Failed); failed.Retry.IsZero() {
-		t.Errorf("a full disk ends it: %+v", failed)
+	a, b := l.run(l.machine(), Settings{}), l.run(l.machine(), Settings{})
+	row := l.get(b, DownloadRequest{What: "f.bin", Dir: t.TempDir(), Wait: true})
+	lost := func() error { // its server
+		x := b.transfers[row.ID]
+		b.minRetry = 100 * time.Millisecond
+		b.halt(x, func() { b.fail(x, &node.ServerError{Err: errors.New("gone")}) })
+		return nil
 	}
-	if err := b.Reload(t.Context(), Settings{}); err != nil {
+	if err := b.call(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
-	if done := b.becomes(t, row.ID, Complete); !done.Retry.IsZero() {
+	l.share(a, path)
+	if done := b.becomes(t, row.ID, Complete); !done.Retry.IsZero() || done.Failure != nil {
 		t.Errorf("%+v", done)
 	}
 	row = l.get(b, DownloadRequest{What: "nobody has that", Dir: t.TempDir(), Patience: time.Second})
@@ -274,12 +275,19 @@ func TestADownloadThatWasFoundSurvivesTheLossOfItsSource(t *testing.T) {
 	a, b := l.run(stateA, Settings{}), l.run(stateB, Settings{Reserve: 1 << 60})
 	l.share(a, path)
 	row := l.get(b, DownloadRequest{What: "f.bin", Dir: t.TempDir()})
-	b.becomes(t, row.ID, Failed)
+	deadline := time.Now().Add(30 * time.Second)
+	for full := false; !full; time.Sleep(10 * time.Millisecond) {
+		if d, err := b.Detail(t.Context(), row.ID); err != nil || time.Now().After(deadline) {
+			t.Fatalf("%+v, %v", d.Row, err)
+		} else {
+			full = d.DiskFull
+		}
+	}
 	kept, err := load(stateB) // as it is for one who is killed now
 	if err != nil || len(kept.Transfers) != 1 || kept.Transfers[0].Content == "" {
 		t.Fatalf("%+v, %v", kept, err)
 	}
-	for _, none := range []error{&node.NoContentError{What: "f.bin"}, &node.ServerError{}, &store.SpaceError{}} {
+	for _, none := range []error{&node.NoContentError{What: "f.bin"}, &node.ServerError{}} {
 		for text, x := range map[string]struct {
 			t    *transfer
 			want bool

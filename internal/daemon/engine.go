@@ -32,6 +32,8 @@ const (
 	// busyTick is how often somebody who watches is told of changes, quietTick how often the engine looks when nobody does.
 	busyTick  = 250 * time.Millisecond
 	quietTick = time.Second
+	// spaceEvery is how often the disk of a download is looked at that waits for space.
+	spaceEvery = 2 * time.Second
 	// idleAfter is how long nothing must happen before the peer counts as idle.
 	idleAfter = 10 * time.Second
 	// A download that has failed for what may pass is tried again after a wait that doubles from minRetry to maxRetry.
@@ -106,7 +108,7 @@ type Settings struct {
 	Folders []string // that are watched
 	Swarm   string   // in which what lies there is shared: the beginning of its id; empty: the only one
 	Limits  Limits
-	Reserve int64 // bytes of each disk that downloads leave free
+	Reserve int64 // bytes of each disk that downloads leave free; below 0: [store.Spare]
 }
 
 // Engine is the long-running peer. Its methods may be called from any goroutine while it runs.
@@ -137,6 +139,7 @@ type Engine struct {
 	history   history
 	looked    time.Time
 	worked    time.Time // when something happened last; zero: the peer is idle
+	spaced    time.Time // when disks were looked at
 	saver     saver
 	minRetry  time.Duration
 	watching  map[string]context.CancelFunc // watched folders
@@ -295,6 +298,7 @@ func (e *Engine) tick() {
 		e.looked = now
 		e.look(dt)
 		e.holdLimits(now)
+		e.lookForSpace(now)
 		e.cfg.Beat(e.status())
 	}
 	if e.saver.dirty && now.Sub(e.saver.at) >= saveEvery {

@@ -320,6 +320,27 @@ func TestTheStateFileIsReadOrRefused(t *testing.T) {
 	}
 }
 
+// What a later version has written is not touched: the peer ends, and says so.
+func TestTheListOfALaterVersionIsLeftAlone(t *testing.T) {
+	l := newLab(t)
+	dir := l.machine()
+	later := []byte(`{"version":2,"transfers":[{"id":"x","kind":"something new"}]}`)
+	path := filepath.Join(dir, stateFile)
+	if err := os.WriteFile(path, later, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	states, err := identity.OpenStates(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := New(Config{Dir: dir, States: states}).Run(t.Context()); !errors.Is(err, ErrStateNewer) {
+		t.Errorf("it runs: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, later) {
+		t.Errorf("it is %q now, %v", b, err)
+	}
+}
+
 func TestEventsAreASnapshotAndThenChanges(t *testing.T) {
 	l := newLab(t)
 	path, _ := l.file(100_000)

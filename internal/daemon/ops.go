@@ -139,7 +139,7 @@ func (e *Engine) again(t *transfer) {
 	if t.past != nil {
 		t.past.retry, t.past.wait = time.Time{}, 0
 	}
-	t.Paused, t.failure, t.accept, t.kept = false, nil, true, t.kept && t.Complete && len(t.Only)+len(t.Except) > 0
+	t.Paused, t.failure, t.full, t.accept, t.kept = false, nil, nil, true, t.kept && t.Complete && len(t.Only)+len(t.Except) > 0
 	e.settle(t)
 }
 
@@ -380,7 +380,7 @@ func (e *Engine) Pause(ctx context.Context, id string) (row Row, err error) {
 			t.Paused = true
 			e.note(t, "paused")
 		}
-		t.failure = nil
+		t.failure, t.full = nil, nil
 		if t.past != nil {
 			t.past.retry = time.Time{}
 		}

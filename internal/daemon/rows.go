@@ -159,7 +159,7 @@ func (t *transfer) row() Row {
 		ID: t.ID, Kind: t.Kind, State: t.state, Name: t.Name, Path: t.Path, Folder: t.Folder, Swarm: t.Swarm, Content: t.Content,
 		Size: t.Size, Paused: t.Paused, Added: t.Added, Failure: t.failure, Already: t.already, Resumed: h.resumed,
 		Received: h.received, Wasted: h.wasted, Sent: h.sent, Given: h.given,
-		Directory: t.Directory, Partly: len(t.Only)+len(t.Except) > 0, Kept: t.kept, Retry: h.retry,
+		Directory: t.Directory, Partly: len(t.Only)+len(t.Except) > 0, Kept: t.kept, Retry: h.retry, DiskFull: t.full != nil,
 	}
 	if t.Kind == Share || t.Complete {
 		r.Done = t.Size

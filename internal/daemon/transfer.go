@@ -30,7 +30,8 @@ type transfer struct {
 	restart bool // what an earlier run has fetched is thrown away
 	twin    bool // another transfer shares the same content: this one is only one more name
 	already bool
-	kept    bool // a directory that is complete, and cannot be given: there is more or less in it than in the content
+	kept    bool              // a directory that is complete, and cannot be given: there is more or less in it than in the content
+	full    *store.SpaceError // for want of which it waits, with a failure that says so; nil: it does not
 
 	member  *node.Member  // that gives, or fetches it
 	sharing *node.Sharing // nil: it is not shared
@@ -214,6 +215,13 @@ func (e *Engine) prepared(t *transfer, m *node.Member, sh *node.Sharing, err err
 		e.fail(t, err)
 		return
 	}
+	if t.Folder != "" {
+		if err := sh.Own(); err != nil {
+			m.Drop(sh)
+			e.fail(t, err)
+			return
+		}
+	}
 	id, was := sh.Manifest.ID, t.Content
 	if t.Kind == Download && t.Directory && contentOf(was) != id {
 		m.Drop(sh)
@@ -367,13 +375,12 @@ func (e *Engine) release(t *transfer) {
 	}
 }
 
-// passes says whether what has ended a download may be over without anybody's doing: no server, nobody left who has it, no space.
+// passes says whether what has ended a download may be over without anybody's doing: no server, nobody left who has it. For space a download waits (awaitSpace).
 func (t *transfer) passes(err error) bool {
 	var server *node.ServerError
 	var none *node.NoContentError
 	var liars *node.CorruptError
-	var space *store.SpaceError
-	return t.Kind == Download && (errors.As(err, &server) || errors.As(err, &none) && (t.Content != "" || t.loaded) || errors.As(err, &liars) || errors.As(err, &space))
+	return t.Kind == Download && (errors.As(err, &server) || errors.As(err, &none) && (t.Content != "" || t.loaded) || errors.As(err, &liars))
 }
 
 // retryLater has a download tried again, later each time that nothing came.
@@ -399,7 +406,7 @@ func (e *Engine) retry(now time.Time) {
 
 // fail notes that a transfer cannot go on.
 func (e *Engine) fail(t *transfer, err error) {
-	t.failure, t.state = e.cfg.Explain(err), Failed
+	t.failure, t.state, t.full = e.cfg.Explain(err), Failed, nil
 	if errors.Is(err, store.ErrChanged) {
 		t.state = Changed
 	}
@@ -542,7 +549,11 @@ func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 	t.quiet()
 	halted := e.ended(t)
 	if err != nil && !halted && !stopped && !t.removed {
-		e.fail(t, err)
+		if errors.As(err, &t.full) {
+			e.awaitSpace(t, err)
+		} else {
+			e.fail(t, err)
+		}
 	}
 	if t.kept { // more of it may be wanted
 		e.release(t)
@@ -559,6 +570,39 @@ func (e *Engine) fetched(t *transfer, f *node.Fetch, err error, stopped bool) {
 		if o.Kind == Download && o.state == Waiting && o.fetch == nil {
 			e.settle(o)
 		}
+	}
+}
+
+// awaitSpace lets a download wait until there is space on its disk: it has not failed. Others, which are smaller, may go on.
+func (e *Engine) awaitSpace(t *transfer, err error) {
+	t.failure, t.state = e.cfg.Explain(err), Waiting
+	e.note(t, "%s: %s", t.failure.Code, t.failure.What)
+}
+
+// lookForSpace lets downloads go on for which there is space now.
+func (e *Engine) lookForSpace(now time.Time) {
+	if now.Sub(e.spaced) < spaceEvery {
+		return
+	}
+	e.spaced = now
+	for _, t := range e.transfers {
+		full, dir, reserve := t.full, t.Dir, e.settings.Reserve
+		if full == nil {
+			continue
+		}
+		e.running.Go(func() { // a disk may take its time
+			if reserve < 0 {
+				reserve = store.Spare(dir)
+			}
+			if free, err := store.FreeSpace(dir); err == nil && free-reserve >= full.Need {
+				e.post(func() {
+					if t.full == full {
+						t.full, t.failure = nil, nil
+						e.settle(t)
+					}
+				})
+			}
+		})
 	}
 }
 

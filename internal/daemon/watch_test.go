@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -134,6 +135,24 @@ func TestAWatchedFolderSharesWhatIsQuiet(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// Of a folder with more files than are watched, some are left out, and that is said once.
+func TestAFolderOfVeryMany(t *testing.T) {
+	dir, said := t.TempDir(), 0
+	f := &folder{path: dir, files: make(map[string]*watched), warn: func(string) { said++ }}
+	for i := range maxWatched + 50 {
+		file, err := os.Create(filepath.Join(dir, strconv.Itoa(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+	}
+	f.scan(true)
+	f.scan(false)
+	if len(f.files) != maxWatched || said != 1 {
+		t.Errorf("%d are watched, said %d times", len(f.files), said)
+	}
 }
 
 func TestAFolderIsSharedAsItChanges(t *testing.T) {

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -279,7 +280,7 @@ func (l *loop) hearReset(ch *channel, m *wire.Reset) {
 // hearCredit answers a credit, at once: with a get or a pass.
 func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	c := ch.c
-	if c.taker == nil || m.Epoch != ch.epoch || time.Now().Before(c.paused) {
+	if now := time.Now(); c.taker == nil || m.Epoch != ch.epoch || now.Before(c.paused) || now.Before(ch.resting) {
 		ch.passed = true
 		ch.conn.s.Send(&wire.Pass{Channel: ch.n, Credit: m.Number})
 		return
@@ -347,6 +348,10 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 	s := peer.Serving{
 		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
 		Progress: func(bytes int64) { x.sent.Add(bytes); n.sent.Add(bytes); given.sent.Add(bytes) },
+		Failed: func(err error) {
+			x.cfg.Log.Warn("cannot read a piece", "piece", m.Piece, "err", err)
+			x.post(func(l *loop) { l.unreadable(c, err) })
+		},
 		Done: func(sent int64, reason wire.Reason) {
 			x.post(func(l *loop) {
 				ch.conn.gave(given)
@@ -395,6 +400,19 @@ func (l *loop) changed(c *exchanged, err error) {
 	}
 }
 
+// unreadable withdraws a content that cannot be read any more: whoever asks for it is better off with others. What fails for want of
+// descriptors or memory is refused for now, and no more.
+func (l *loop) unreadable(c *exchanged, err error) {
+	if l.contents[c.ID] != c || store.IsShortage(err) {
+		return
+	}
+	if c.taker != nil { // what we give is what we fetch
+		l.storeFailed(c, err)
+		return
+	}
+	l.changed(c, fmt.Errorf("it cannot be read: %w", err))
+}
+
 // ended takes in the end of one of our requests.
 func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	ch, c := p.ch, p.ch.c
@@ -427,6 +445,9 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	case reason == wire.ReasonOK && first:
 		l.verified(c, p.piece)
 	default:
+		if reason == wire.ReasonRead { // its disk has a reason that will not be gone at once
+			ch.resting = time.Now().Add(pauseTime)
+		}
 		c.wasted += whole
 		if c.taker != nil {
 			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)

@@ -944,3 +944,69 @@ func (c *memConn) SetDeadline(at time.Time) error { return c.SetReadDeadline(at)
 func (*memConn) SetWriteDeadline(time.Time) error { return nil }
 func (*memConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (*memConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+
+// Many who say they have everything, and give nothing or a byte a second, do not keep out the one who gives.
+func TestManyWhoGiveNothingHoldNobodyUp(t *testing.T) {
+	for name, drips := range map[string]bool{"they are quiet": false, "they drip": true} {
+		inBubble(t, name, func(t *testing.T) {
+			b := newTable(t, 8)
+			d := b.fetch(nil)
+			type asked struct {
+				g       *guest
+				request uint64
+			}
+			var mu sync.Mutex
+			var under []asked
+			take := func(g *guest) {
+				for get, ok := heardA[*wire.Get](g); ok; get, ok = heardA[*wire.Get](g) {
+					mu.Lock()
+					under = append(under, asked{g, get.Request})
+					mu.Unlock()
+				}
+			}
+			var liars []*guest
+			for range 45 {
+				g := b.sit()
+				channel := g.holds(b)
+				g.says(&wire.Credit{Channel: channel, Epoch: 1, Number: 1}, &wire.Credit{Channel: channel, Epoch: 1, Number: 2})
+				take(g)
+				liars = append(liars, g)
+			}
+			ended := make(chan struct{})
+			var dripping sync.WaitGroup
+			dripping.Go(func() {
+				for drips {
+					mu.Lock()
+					for _, a := range under {
+						_, _ = a.g.conn.Write(append(wire.AppendData(nil, a.request, 1), 1))
+					}
+					mu.Unlock()
+					select {
+					case <-ended:
+						return
+					case <-time.After(time.Second):
+					}
+				}
+			})
+			defer dripping.Wait()
+			defer close(ended)
+			time.Sleep(10 * time.Second)
+			for i, g := range liars { // those that have a chance again use it
+				g.says(&wire.Credit{Channel: 1, Epoch: 1, Number: uint64(100 + i)})
+				take(g)
+			}
+			mu.Lock()
+			n := len(under)
+			mu.Unlock()
+			if n < 8 {
+				t.Fatalf("they were asked for %d pieces: this tests nothing", n)
+			}
+			began := time.Now()
+			good := b.sit()
+			good.serves(b, d, good.holds(b))
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}

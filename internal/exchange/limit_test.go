@@ -124,7 +124,7 @@ func TestWhatComesInVainMakesADownloadLong(t *testing.T) {
 			if get, ok := heardA[*wire.Get](g); ok {
 				reason := wire.ReasonOK
 				if credit%2 == 0 {
-					reason = wire.ReasonRead
+					reason = wire.ReasonMissing
 				}
 				g.gives(get.Request, b.bytesOf(get.Piece), reason)
 			}

@@ -115,7 +115,8 @@ type channel struct {
 	news   schedule.News  // pieces that it is to be told of
 
 	theirWant, ourWant schedule.Want
-	passed             bool // we have passed a credit of it, and hence taken our want back, without the schedule's knowledge
+	resting            time.Time // until when it is not asked: it could not read
+	passed             bool      // we have passed a credit of it, and hence taken our want back, without the schedule's knowledge
 
 	received, sent int64
 	active         int
@@ -550,6 +551,9 @@ func (l *loop) wantAgain(c *exchanged) {
 		return
 	}
 	for _, ch := range c.channels {
+		if time.Now().Before(ch.resting) {
+			continue
+		}
 		if ch.passed && ch.ourWant != schedule.WantNot {
 			l.tellWant(ch, ch.ourWant)
 		}

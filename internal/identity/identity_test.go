@@ -256,6 +256,28 @@ func TestWhoMayConnectToWhom(t *testing.T) {
 	}
 }
 
+// Dates in certificates are not looked at: a machine whose clock is wrong takes part like any other.
+func TestClocksDoNotMatter(t *testing.T) {
+	was, wasToo := always, forever
+	defer func() { always, forever = was, wasToo }()
+	for name, year := range map[string]int{"not valid yet": 2290, "not valid any more": 1971} {
+		always, forever = time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(year, 1, 2, 0, 0, 0, 0, time.UTC)
+		s := newSwarm(t)
+		a, b := joined(t, s, MemberRole), joined(t, s, Reader)
+		if a.leaf.NotAfter.Year() != year {
+			t.Fatalf("%v", a.leaf.NotAfter)
+		}
+		for what, c := range map[string][2]*tls.Config{
+			"a peer": {a.ClientConfig(Peer{ID: b.Self()}), b.ServerConfig()}, "the server": {a.ClientConfig(Peer{Server: true}), s.ServerConfig()},
+			"to join": {JoinConfig(s.ID()), s.ServerConfig()},
+		} {
+			if atClient, atServer := shake(t, c[0], c[1]); atClient != nil || atServer != nil {
+				t.Errorf("%s, %s: %v, %v", name, what, atClient, atServer)
+			}
+		}
+	}
+}
+
 func TestARemovalIsWhatTheIssuerSigned(t *testing.T) {
 	s, other := newSwarm(t), newSwarm(t)
 	a := joined(t, s, MemberRole)
@@ -358,6 +380,22 @@ func TestTheStateFolderIsItsOwnersAlone(t *testing.T) {
 	os.Chmod(st.dir, 0o755)
 	if _, err := OpenStates(st.dir); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("a folder that others may read: %v", err)
+	}
+}
+
+// A state folder of another user, or a key of theirs in ours, is not used: they could change it under us.
+func TestAStateOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to somebody else")
+	}
+	for _, name := range []string{"leaf.key", "issuer.pem", ""} {
+		s := newSwarm(t)
+		if err := os.Chown(filepath.Join(s.dir, name), 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (&States{filepath.Dir(filepath.Dir(s.Dir()))}).Swarm(s.ID()); !errors.Is(err, ErrState) || !strings.Contains(err.Error(), "another user") {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 

@@ -168,8 +168,13 @@ func (d *Download) CheckTarget(ctx context.Context) (*Result, error) {
 	if d.req.Overwrite {
 		return nil, nil
 	}
+	// What it cannot remove stays, and harms nobody.
+	_ = store.SweepPartial(d.req.Dir, d.req.Target, d.key())
 	return nil, fmt.Errorf("%s: %w", path, store.ErrExists)
 }
+
+// key is what a rerun finds its partial download by.
+func (d *Download) key() string { return "classic:" + d.req.Name + "/" + d.req.Target }
 
 func (d *Download) count(n int64) { d.hashed.Add(n) }
 
@@ -189,8 +194,9 @@ func (d *Download) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	partial, err := store.OpenPartial(store.PartialConfig{
-		Dir: d.req.Dir, Target: d.req.Target, Key: "classic:" + d.req.Name + "/" + d.req.Target,
+		Dir: d.req.Dir, Target: d.req.Target, Key: d.key(),
 		Layout: d.req.Layout, UnitSize: classic.ChunkSize, Size: content.Size(), Restart: d.req.Restart,
+		Unsure: func() { d.req.Note(unsureNote(d.req.Dir), nil) },
 	})
 	if err != nil {
 		return nil, err

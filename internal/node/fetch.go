@@ -103,7 +103,7 @@ type FetchRequest struct {
 	Wait       bool          // wait for somebody to offer it
 	Patience   time.Duration // end when nothing came for so long; 0: never
 	Sequential bool
-	Reserve    int64 // bytes of the disk that are left free
+	Reserve    int64 // bytes of the disk that are left free; below 0: [store.Spare]
 	Note       func(text string)
 	// Found is told what will be fetched, before it is; an error ends the fetch. Nil: nobody is.
 	Found func(id content.ID, name string, size int64, directory bool) error
@@ -321,10 +321,20 @@ func (f *Fetch) take(ctx context.Context, m *content.Manifest) (*Fetched, error)
 }
 
 func (f *Fetch) open(ctx context.Context, m *content.Manifest) (*store.Download, error) {
+	reserve := f.req.Reserve
+	if reserve < 0 {
+		reserve = store.Spare(f.req.Dir)
+	}
 	return store.OpenDownload(ctx, store.DownloadConfig{
-		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: f.key(), Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: f.req.Reserve,
+		Dir: f.req.Dir, Target: f.req.Target, Manifest: m, Key: f.key(), Overwrite: f.req.Overwrite, Restart: f.req.Restart, Reserve: reserve,
 		Directory: f.dir, Scratch: f.req.Out != nil, Checked: func(n int64) { f.checked.Add(n) },
+		Unsure: func() { f.m.cfg.Warn(unsureNote(f.req.Dir)) },
 	})
+}
+
+// unsureNote tells of a disk that knows no sync.
+func unsureNote(dir string) string {
+	return fmt.Sprintf("the file system of %s cannot make files last: if the power goes, what is complete now may be damaged, and \"shoal verify\" tells", dir)
 }
 
 // fetch waits until all pieces are there, and keeps the journal meanwhile.
@@ -391,6 +401,7 @@ func (f *Fetch) watch(ctx context.Context, done <-chan struct{}) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	received, moved, sourced := int64(-1), time.Now(), time.Now()
+	user := patience{limit: f.req.Patience, at: time.Now()}
 	for {
 		select {
 		case <-done:
@@ -405,7 +416,7 @@ func (f *Fetch) watch(ctx context.Context, done <-chan struct{}) error {
 		if p.Received-p.Wasted != received || p.Paused {
 			received, moved = p.Received-p.Wasted, time.Now()
 		}
-		if f.req.Patience > 0 && time.Since(moved) > f.req.Patience {
+		if user.ends(time.Now(), p.Received-p.Wasted, p.Paused) {
 			return fmt.Errorf("%w for %v", ErrNoProgress, f.req.Patience)
 		}
 		if n, known := f.m.ss.sources(f.entry.ID); n > 0 || !known {
@@ -418,6 +429,24 @@ func (f *Fetch) watch(ctx context.Context, done <-chan struct{}) error {
 			return &CorruptError{Name: f.entry.Name, Who: liars, Left: f.missing()}
 		}
 	}
+}
+
+// leastProgress is how many bytes must come for a download to have moved, for its user: what drips would never end.
+const leastProgress = 16 << 10
+
+// patience is how long a user waits for a download that does not move.
+type patience struct {
+	limit time.Duration // 0: for ever
+	came  int64         // bytes, when it moved last
+	at    time.Time
+}
+
+// ends says whether a download has not moved for too long. One that waits for space moves.
+func (p *patience) ends(now time.Time, came int64, paused bool) bool {
+	if came < p.came || came-p.came >= leastProgress || paused {
+		p.came, p.at = came, now
+	}
+	return p.limit > 0 && now.Sub(p.at) > p.limit
 }
 
 func (f *Fetch) missing() (n uint32) {

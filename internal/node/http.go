@@ -26,6 +26,7 @@ func (m *Member) contents() http.Handler {
 			http.Error(w, "a certificate of the swarm or this machine's token is needed", http.StatusUnauthorized)
 			return
 		}
+		known(r.Context())
 		id, err := content.ParseID(strings.ToLower(r.PathValue("id")))
 		if err != nil {
 			http.Error(w, "not a content id", http.StatusNotFound)

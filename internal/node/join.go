@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -33,18 +32,21 @@ func Join(ctx context.Context, states *identity.States, link identity.Link, mach
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, addr := range link.Addrs {
+	reply, err := first(ctx, link.Addrs, func(ctx context.Context, addr string) ([]byte, error) {
 		reply, final, err := postJoin(ctx, addr, link, joining.Body)
-		if err == nil {
-			return joining.Finish(reply)
+		if final && err != nil {
+			return nil, finalError{err}
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-		if final {
-			return nil, errs[len(errs)-1]
-		}
+		return reply, err
+	}, func([]byte) {}) // asked twice, the swarm gives the same
+	var final finalError
+	switch {
+	case err == nil:
+		return joining.Finish(reply)
+	case errors.As(err, &final):
+		return nil, final.error
 	}
-	return nil, &ServerError{Server: strings.Join(link.Addrs, ","), Err: errors.Join(errs...)}
+	return nil, &ServerError{Server: strings.Join(link.Addrs, ","), Err: err}
 }
 
 // postJoin asks one server. Final says that its answer is the swarm's, whichever server is asked.

@@ -69,13 +69,14 @@ type Member struct {
 	ss       *sessions
 	near     *near
 	classic  *Node
+	gate     *gate
 	port     atomic.Uint32
 	bodies   atomic.Int64  // served over HTTP at this moment
 	local    atomic.Bool   // the server is reached over loopback
 	entered  chan struct{} // closed when the server has let us in, or the work may begin without
 	enterOne sync.Once
-	away     atomic.Bool  // the server has not let us in, or was lost
-	serverAt atomic.Int64 // when the server began, in Unix nanoseconds by our clock
+	away     atomic.Bool               // the server has not let us in, or was lost
+	serverAt atomic.Pointer[time.Time] // when the server began; nil: none has let us in
 
 	reachAfter time.Duration
 
@@ -114,6 +115,14 @@ type source interface {
 // Copied is told each time that another has got all of it, of what [Member.Share] or [Member.ShareDir] has made.
 func (s *Sharing) Copied() <-chan struct{} { return s.copied }
 
+// Own returns why the file is not to be shared unasked, if others can write to its folder.
+func (s *Sharing) Own() error {
+	if f, is := s.source.(*store.SharedFile); is {
+		return f.Own()
+	}
+	return nil
+}
+
 // Progress returns the exchange as it was a moment ago.
 func (s *Sharing) Progress() (p exchange.Progress) {
 	if c := s.content.Load(); c != nil {
@@ -134,6 +143,7 @@ func NewMember(cfg MemberConfig) *Member {
 	m := &Member{
 		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
 		entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), fetches: make(map[content.ID]bool), reachAfter: reachAfter,
+		gate: newGate(affordable(maxConns), affordable(maxConnsPerAddress)),
 	}
 	m.away.Store(true)
 	m.up, m.down = throttle.New(0), throttle.New(0)
@@ -234,7 +244,7 @@ func (m *Member) Run(ctx context.Context, body func(ctx context.Context) error) 
 	})
 	mux := &port{
 		tls: m.cfg.Swarm.ServerConfig(), book: m.book, log: m.cfg.Log, frames: m.ss.accept, http: m.contents(),
-		max: maxConns, maxPerAddress: maxConnsPerAddress,
+		gate: m.gate,
 	}
 	inClassic := make(chan struct{})
 	if m.classic == nil {
@@ -287,9 +297,9 @@ func (m *Member) listen() (net.Listener, error) {
 		}
 		return ln, nil
 	}
-	ln, err := net.Listen("tcp", ":"+strconv.Itoa(DefaultPort))
+	ln, err := net.Listen("tcp", ":"+strconv.Itoa(DefaultPort)) // #nosec G102 -- others are to reach it; --listen says otherwise
 	if errors.Is(err, syscall.EADDRINUSE) {
-		ln, err = net.Listen("tcp", ":0")
+		ln, err = net.Listen("tcp", ":0") // #nosec G102 -- so is it here
 	}
 	if err != nil {
 		return nil, &ListenError{":" + strconv.Itoa(DefaultPort), err}
@@ -320,18 +330,11 @@ func (m *Member) servers() []string {
 
 // dialServers connects to the first server that answers where one is known to be.
 func (m *Member) dialServers(ctx context.Context) (*swarm.V2Link, error) {
-	var errs []error
-	for _, addr := range m.servers() {
-		link, err := m.dialServer(ctx, addr)
-		if err == nil {
-			return link, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	known := m.servers()
+	if len(known) == 0 {
+		return nil, errors.New("no server of this swarm is known")
 	}
-	if len(errs) == 0 {
-		errs = append(errs, errors.New("no server of this swarm is known"))
-	}
-	return nil, errors.Join(errs...)
+	return first(ctx, known, m.dialServer, func(link *swarm.V2Link) { link.Conn.Close() })
 }
 
 // dialServer connects to a server.
@@ -373,7 +376,7 @@ func (m *Member) addrs(local bool) (out []string) {
 // mayDial says whether an address that a server named may be dialled: loopback only when the server itself is there.
 func (m *Member) mayDial(addr string) bool {
 	a, err := netip.ParseAddrPort(addr)
-	if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().IsLinkLocalUnicast() {
+	if err != nil || a.Port() == 0 || !swarm.IsPlace(a.Addr()) {
 		return false
 	}
 	return !a.Addr().Unmap().IsLoopback() || m.local.Load()
@@ -384,7 +387,8 @@ func (m *Member) hear(e swarm.V2Event) {
 	switch {
 	case e.Entered != nil:
 		m.away.Store(false)
-		m.serverAt.Store(time.Now().Add(-e.Entered.Age).UnixNano())
+		began := time.Now().Add(-e.Entered.Age)
+		m.serverAt.Store(&began)
 		m.near.rest()
 		m.enterOne.Do(func() { close(m.entered) })
 	case e.Lost != nil:
@@ -517,8 +521,13 @@ func (m *Member) Give(s *Sharing) {
 	m.OfferName(s)
 }
 
-// ServerAge returns how long the server has been running.
-func (m *Member) ServerAge() time.Duration { return time.Since(time.Unix(0, m.serverAt.Load())) }
+// ServerAge returns how long the server has been running; 0 if none has let us in.
+func (m *Member) ServerAge() time.Duration {
+	if began := m.serverAt.Load(); began != nil {
+		return time.Since(*began)
+	}
+	return 0
+}
 
 // Sent returns the bytes of pieces that were given.
 func (m *Member) Sent() int64 { return m.x.Sent() }

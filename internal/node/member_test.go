@@ -135,7 +135,8 @@ func TestAFileGoesFromOneMachineToTwoOthers(t *testing.T) {
 func TestANameThatNobodyOffersIsSaidSo(t *testing.T) {
 	l := newLab(t)
 	b := l.run(l.machine(identity.MemberRole))
-	b.serverAt.Store(time.Now().Add(-time.Hour).UnixNano())
+	anHourAgo := time.Now().Add(-time.Hour)
+	b.serverAt.Store(&anHourAgo)
 	var missing *NoContentError
 	if _, err := b.NewFetch(FetchRequest{Name: "x", Dir: t.TempDir()}).Run(t.Context()); !errors.As(err, &missing) {
 		t.Error(err)

@@ -39,12 +39,20 @@ const (
 	maxConnsPerAddress = 256
 )
 
-// Reasons for which a node refuses a connection, beside those of package peer.
-const (
-	RefusedFull    = "full"
-	RefusedTooMany = "too many"
-	RefusedAnswer  = "answer" // what a holder answered is against the protocol
-)
+// RefusedAnswer is a reason for which a node ends a connection, beside those of its gate and of package peer: what a holder answered is against the
+// protocol.
+const RefusedAnswer = "answer"
+
+// spareFiles is what a process keeps of the files that it may have open for all but the connections that come, at most half of them.
+const spareFiles = 256
+
+// affordable returns how many connections may come at once, of those that are wanted: files and connections of our own must be left.
+func affordable(want int) int {
+	if n := OpenFiles(); n > 0 && n < 1<<30 {
+		return min(want, max(1, int(n)-min(int(n)/2, spareFiles)))
+	}
+	return want
+}
 
 // ErrEmpty is a file that the classic protocol cannot share.
 var ErrEmpty = errors.New("it is empty, and the classic protocol cannot share an empty file")
@@ -252,7 +260,7 @@ func (n *Node) accept(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	gate := gate{max: maxConns, maxPerAddress: maxConnsPerAddress, perAddress: make(map[netip.Addr]int)}
+	gate := newGate(affordable(maxConns), affordable(maxConnsPerAddress))
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -273,16 +281,18 @@ func (n *Node) accept(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if reason := gate.enter(from); reason != "" {
+		pass, reason := gate.enter(from, conn)
+		if reason != "" {
 			n.book.Note(reason, conn.RemoteAddr().String(), nil)
 			conn.Close()
 			continue
 		}
+		pass.known() // there is nothing more to learn of a classic peer
 		serving.Go(func() {
 			n.serving.Add(1)
 			peer.Serve(ctx, conn, n.serveConfig())
 			n.serving.Add(-1)
-			gate.leave(from)
+			pass.leave()
 		})
 	}
 }
@@ -307,38 +317,6 @@ func (n *Node) serveConfig() peer.ServeConfig {
 				n.cfg.Changed(name, err)
 			}
 		},
-	}
-}
-
-// gate bounds the connections that are served at once.
-type gate struct {
-	max, maxPerAddress int
-
-	mu         sync.Mutex // guards what follows
-	total      int
-	perAddress map[netip.Addr]int
-}
-
-func (g *gate) enter(from netip.Addr) (refused string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.total >= g.max:
-		return RefusedFull
-	case g.perAddress[from] >= g.maxPerAddress:
-		return RefusedTooMany
-	}
-	g.total++
-	g.perAddress[from]++
-	return ""
-}
-
-func (g *gate) leave(from netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.total--
-	if g.perAddress[from]--; g.perAddress[from] == 0 {
-		delete(g.perAddress, from)
 	}
 }
 

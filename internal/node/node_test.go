@@ -270,6 +270,53 @@ func TestWhoWasNeverAskedGoesFirst(t *testing.T) {
 	}
 }
 
+// One machine that is in the swarm a thousand times is asked once before all others were, and not a thousand times.
+func TestOneAddressIsAskedInTurn(t *testing.T) {
+	n := New(Config{})
+	defer n.Close()
+	s := newSearch(n, "f", nil)
+	crowd, honest := netip.AddrFrom4([4]byte{127, 9, 0, 1}), 0
+	for port := range uint16(1000) {
+		n.members.add(netip.AddrPortFrom(crowd, port+1))
+	}
+	for i := range 3 * maxAsking {
+		n.members.add(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 10, 0, byte(i + 1)}), 1))
+	}
+	all, _, _ := n.members.watch()
+	for range 4 {
+		for _, a := range s.next(all) {
+			s.asked[a] = &asked{pending: true}
+			s.at[a.Addr()]++
+			if a.Addr() != crowd {
+				honest++
+			}
+		}
+	}
+	if want := 3 * maxAsking; honest != want || s.at[crowd] != maxAsking {
+		t.Errorf("in four rounds %d of %d were asked, and %d times the crowd", honest, want, s.at[crowd])
+	}
+}
+
+// A server may name what it likes: some addresses are nobody's, and this machine's own are dialled only if the server is here.
+func TestWhatAServerMayHaveOneDial(t *testing.T) {
+	m := &Member{}
+	for addr, want := range map[string]bool{
+		"10.0.0.1:5": true, "[2001:db8::1]:5": true, "[::ffff:10.0.0.1]:5": true, "192.168.1.1:50002": true,
+		"10.0.0.1:0": false, "0.0.0.0:5": false, "[::]:5": false, "[::ffff:0.0.0.0]:5": false, "0.0.0.1:5": false, "169.254.169.254:80": false,
+		"[::ffff:169.254.169.254]:80": false, "[fe80::1%eth0]:5": false, "224.0.0.1:5": false, "[ff02::1]:5": false, "255.255.255.255:5": false, "240.0.0.1:5": false,
+		"127.0.0.1:5": false, "[::1]:5": false, "[::ffff:127.0.0.1]:5": false, "127.9.9.9:5": false,
+		"victim.example:5": false, "10.0.0.1": false, "": false,
+	} {
+		if got := m.mayDial(addr); got != want {
+			t.Errorf("%q: %v", addr, got)
+		}
+	}
+	m.local.Store(true)
+	if !m.mayDial("127.0.0.1:5") || m.mayDial("0.0.0.0:5") {
+		t.Error("with a server on this machine")
+	}
+}
+
 func TestASearchEndsWhenAllHaveAnsweredOnce(t *testing.T) {
 	n := New(Config{})
 	defer n.Close()
@@ -292,29 +339,6 @@ func TestASearchEndsWhenAllHaveAnsweredOnce(t *testing.T) {
 	s.began = time.Now().Add(-2 * unrestTime)
 	if !s.everyoneAnswered(time.Hour) {
 		t.Error("a swarm that is never quiet keeps the search from its end")
-	}
-}
-
-func TestTheGateCounts(t *testing.T) {
-	g := gate{max: maxConns, maxPerAddress: maxConnsPerAddress, perAddress: make(map[netip.Addr]int)}
-	a := netip.MustParseAddr("10.0.0.1")
-	for range maxConnsPerAddress {
-		if r := g.enter(a); r != "" {
-			t.Fatal(r)
-		}
-	}
-	if r := g.enter(a); r != RefusedTooMany {
-		t.Errorf("one too many from one address: %q", r)
-	}
-	for i := range maxConns - maxConnsPerAddress {
-		g.enter(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
-	}
-	if r := g.enter(netip.MustParseAddr("10.0.0.2")); r != RefusedFull {
-		t.Errorf("one too many: %q", r)
-	}
-	g.leave(a)
-	if r := g.enter(a); r != "" {
-		t.Errorf("after one has left: %q", r)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -30,6 +29,7 @@ const (
 	RefusedVoice     = "unknown protocol" // the first byte is nothing that is spoken here
 	RefusedSilent    = "silent"
 	RefusedHandshake = "handshake"
+	RefusedShort     = "cannot accept" // want of descriptors or memory: it is tried again
 )
 
 // port is one listening port with its three voices: the first byte of a connection tells classic from TLS, and in TLS the
@@ -41,19 +41,16 @@ type port struct {
 	http    http.Handler
 	book    *offence.Book
 	log     *slog.Logger
-	gate    gate
-
-	max, maxPerAddress int // connections at once
+	gate    *gate
 }
 
 // serve serves what comes until ctx ends.
 func (p *port) serve(ctx context.Context, ln net.Listener) error {
-	p.gate = gate{max: p.max, maxPerAddress: p.maxPerAddress, perAddress: make(map[netip.Addr]int)}
 	web := newQueue(ln.Addr())
 	server := &http.Server{
 		Handler: p.http, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnState: web.state,
+		ConnState: web.state, ConnContext: web.context,
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -72,7 +69,7 @@ func (p *port) serve(ctx context.Context, ln net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // a shortage of descriptors or memory, or a peer that was gone at once
-			p.log.Error("cannot accept, waiting", "err", err)
+			p.book.Note(RefusedShort, "", err)
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-ctx.Done():
@@ -80,20 +77,23 @@ func (p *port) serve(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if reason := p.gate.enter(from); reason != "" {
+		pass, reason := p.gate.enter(from, conn)
+		if reason != "" {
 			p.book.Note(reason, conn.RemoteAddr().String(), nil)
 			conn.Close()
 			continue
 		}
 		running.Go(func() {
-			p.one(ctx, conn, web)
-			p.gate.leave(from)
+			p.one(ctx, conn, web, pass)
+			if pass.leave() {
+				p.book.Note(RefusedShed, conn.RemoteAddr().String(), nil)
+			}
 		})
 	}
 }
 
 // one finds out what a connection speaks, and has it served.
-func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
+func (p *port) one(ctx context.Context, conn net.Conn, web *queue, pass *pass) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	first, sniffed, err := peer.Sniff(conn, sniffTimeout)
@@ -102,9 +102,10 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
 		p.refuse(RefusedSilent, conn, err)
 	case first <= 3 && p.classic != nil:
 		stop()
+		pass.known() // its own server bounds it
 		p.classic(ctx, sniffed)
 	case first == 0x16:
-		p.secure(ctx, sniffed, web, stop)
+		p.secure(ctx, sniffed, web, pass, stop)
 	default:
 		p.book.Note(RefusedVoice, conn.RemoteAddr().String(), nil)
 		conn.Close()
@@ -112,15 +113,16 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue) {
 }
 
 // refuse closes a connection that has come to nothing. Who has hung up was not refused: of two ways to a server, a member drops the slower one.
+// Nor was who had to make room, or ended with us.
 func (p *port) refuse(reason string, conn net.Conn, err error) {
-	if !errors.Is(err, io.EOF) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		p.book.Note(reason, conn.RemoteAddr().String(), err)
 	}
 	conn.Close()
 }
 
 // secure serves a connection in TLS. Release is called when the protocol ends the connection itself: frames say bye first.
-func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release func() bool) {
+func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, pass *pass, release func() bool) {
 	under := peer.Coalesce(conn)
 	tc := tls.Server(under, p.tls)
 	shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -130,13 +132,15 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, release fu
 		p.refuse(RefusedHandshake, conn, err)
 		return
 	}
+	if len(tc.ConnectionState().PeerCertificates) > 0 { // a member: that was checked
+		pass.known()
+	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
-		under.Gather()
 		release()
 		p.frames(ctx, tc, under)
 		return
 	}
-	web.serve(ctx, tc)
+	web.serve(ctx, tc, pass)
 }
 
 // queue hands connections that were accepted elsewhere to a server, as a listener.
@@ -145,7 +149,13 @@ type queue struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
-	open  sync.Map // of net.Conn to a channel that is closed when it is
+	open  sync.Map // of net.Conn to *handed
+}
+
+// handed is what is known of a connection that was handed over.
+type handed struct {
+	closed chan struct{} // closed when it is
+	pass   *pass
 }
 
 func newQueue(addr net.Addr) *queue {
@@ -153,9 +163,9 @@ func newQueue(addr net.Addr) *queue {
 }
 
 // serve hands a connection over, and waits until it is closed.
-func (q *queue) serve(ctx context.Context, conn net.Conn) {
+func (q *queue) serve(ctx context.Context, conn net.Conn, pass *pass) {
 	closed := make(chan struct{})
-	q.open.Store(conn, closed)
+	q.open.Store(conn, &handed{closed, pass})
 	select {
 	case q.conns <- conn:
 	case <-q.done:
@@ -188,9 +198,17 @@ func (q *queue) state(conn net.Conn, st http.ConnState) {
 	if st != http.StateClosed && st != http.StateHijacked {
 		return
 	}
-	if closed, ok := q.open.LoadAndDelete(conn); ok {
-		close(closed.(chan struct{}))
+	if h, ok := q.open.LoadAndDelete(conn); ok {
+		close(h.(*handed).closed)
 	}
+}
+
+// context lets a handler say that it knows who is there.
+func (q *queue) context(ctx context.Context, conn net.Conn) context.Context {
+	if h, ok := q.open.Load(conn); ok {
+		return context.WithValue(ctx, passKey{}, h.(*handed).pass)
+	}
+	return ctx
 }
 
 func (q *queue) Accept() (net.Conn, error) {

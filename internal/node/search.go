@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -63,6 +65,7 @@ type search struct {
 	from []netip.AddrPort // if not empty, only these are asked; port 0 stands for any
 
 	asked   map[netip.AddrPort]*asked
+	at      map[netip.Addr]int // how many at an address were asked
 	asking  int
 	answers chan answered
 	running sync.WaitGroup
@@ -90,7 +93,7 @@ type answered struct {
 func newSearch(n *Node, name string, from []netip.AddrPort) *search {
 	return &search{
 		n: n, name: name, from: from,
-		began: time.Now(), asked: make(map[netip.AddrPort]*asked), answers: make(chan answered, maxAsking),
+		began: time.Now(), asked: make(map[netip.AddrPort]*asked), at: make(map[netip.Addr]int), answers: make(chan answered, maxAsking),
 	}
 }
 
@@ -105,16 +108,14 @@ func (s *search) step(ctx context.Context, most time.Duration) {
 		for a, known := range s.asked {
 			if _, here := slices.BinarySearchFunc(members, a, netip.AddrPort.Compare); !here && !known.pending {
 				delete(s.asked, a)
+				if s.at[a.Addr()]--; s.at[a.Addr()] == 0 {
+					delete(s.at, a.Addr())
+				}
 			}
 		}
 	}
-	// Who was never asked goes first: those who do not answer must not keep us from those who would.
-	for _, again := range []bool{false, true} {
-		for _, a := range members {
-			if s.asking < maxAsking && (s.asked[a] != nil) == again && s.wanted(a) {
-				s.ask(ctx, a)
-			}
-		}
+	for _, a := range s.next(members) {
+		s.ask(ctx, a)
 	}
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -136,6 +137,34 @@ func (s *search) step(ctx context.Context, most time.Duration) {
 	}
 }
 
+// next returns who is to be asked now. Those who do not answer must not keep us from those who would: who was never asked goes first, and of these
+// who is at an address of which the fewest were asked, for one machine can be in the swarm a thousand times.
+func (s *search) next(members []netip.AddrPort) (out []netip.AddrPort) {
+	if s.asking >= maxAsking {
+		return nil
+	}
+	var fresh, again []netip.AddrPort
+	for _, a := range members {
+		if !s.wanted(a) {
+			continue
+		}
+		if s.asked[a] == nil {
+			fresh = append(fresh, a)
+		} else {
+			again = append(again, a)
+		}
+	}
+	turn := make(map[netip.AddrPort]int, len(fresh)) // how many of its address come before it
+	at := maps.Clone(s.at)
+	for _, a := range fresh {
+		turn[a] = at[a.Addr()]
+		at[a.Addr()]++
+	}
+	slices.SortStableFunc(fresh, func(a, b netip.AddrPort) int { return cmp.Compare(turn[a], turn[b]) })
+	all := append(fresh, again...)
+	return all[:min(len(all), maxAsking-s.asking)]
+}
+
 // wanted says whether a member is to be asked now.
 func (s *search) wanted(a netip.AddrPort) bool {
 	if len(s.from) > 0 && !slices.ContainsFunc(s.from, func(f netip.AddrPort) bool {
@@ -151,6 +180,7 @@ func (s *search) wanted(a netip.AddrPort) bool {
 func (s *search) ask(ctx context.Context, a netip.AddrPort) {
 	if s.asked[a] == nil {
 		s.asked[a] = &asked{}
+		s.at[a.Addr()]++
 	}
 	s.asked[a].pending = true // the answer of the last time stands until the next
 	s.asked[a].tries++

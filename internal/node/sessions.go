@@ -27,11 +27,14 @@ const (
 	banTime = 10 * time.Minute
 	// maxDialling bounds the connections that are being made at once.
 	maxDialling = 32
+	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
+	maxPerPeer = 32
 	// neighbours is how many sessions a content wants at most.
 	neighbours = 40
-	// fewNeighbours is when the server is asked for others, at most every drawEvery.
+	// fewNeighbours is when the server is asked for others: after drawEvery, and if that does not help, after a wait that doubles up to drawMost.
 	fewNeighbours = 20
 	drawEvery     = 5 * time.Second
+	drawMost      = 10 * time.Minute
 	// politeTime is how long one who was there first leaves it to a newcomer to dial.
 	politeTime = time.Second
 	// A peer that could not be reached is dialled again after a wait that doubles from minRedial to maxRedial.
@@ -41,6 +44,10 @@ const (
 	// lookEvery is how often it is looked whether somebody is to be dialled, quietEvery while everybody is connected.
 	lookEvery  = 200 * time.Millisecond
 	quietEvery = 5 * time.Second
+	// dialRate and dialBurst bound how often others are dialled, per second and at once: a server that lies about who is there makes us try
+	// no more addresses than that, whoever they belong to.
+	dialRate  = 4
+	dialBurst = 256
 	// maxCandidates bounds the peers that are known of one content, whatever a server claims.
 	maxCandidates = 1024
 )
@@ -65,6 +72,7 @@ type holders struct {
 	total      uint64 // that there are
 	seen       bool   // a snapshot has come
 	drawn      time.Time
+	vain       int // how often others were asked for in a row
 }
 
 // sessions are a member's connections to others: it dials, admits, and lets no peer have two.
@@ -78,6 +86,7 @@ type sessions struct {
 	limits   map[*throttle.Rate]bool // of each session
 	limit    int64                   // that they have; 0: none
 	dialling int
+	budget   bucket
 
 	found   atomic.Bool   // somebody has connected to us
 	wake    chan struct{} // holds one: there may be somebody to dial
@@ -94,6 +103,7 @@ func newSessions(m *Member) *sessions {
 	return &sessions{
 		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
 		holders: make(map[content.ID]*holders), limits: make(map[*throttle.Rate]bool), wake: make(chan struct{}, 1),
+		budget: newBucket(dialRate, dialBurst),
 	}
 }
 
@@ -113,14 +123,16 @@ func (ss *sessions) heard(m *wire.Peers) {
 	known := h.candidates
 	h.total = m.Total
 	wait := politeTime
+	old := known
 	if m.Snapshot {
 		wait = 0
-		for k, c := range known {
-			if !c.active {
-				delete(known, k)
+		known = make(map[who]*candidate)
+		for k, c := range old {
+			if c.active {
+				known[k] = c
 			}
 		}
-		h.seen, h.drawn = true, time.Now()
+		h.candidates, h.seen, h.drawn = known, true, time.Now()
 	}
 	for _, a := range m.Added {
 		k := who{a.ID, a.Instance}
@@ -128,6 +140,8 @@ func (ss *sessions) heard(m *wire.Peers) {
 		case a.ID == ss.m.self && a.Instance == ss.m.instance, len(known) >= maxCandidates:
 		case known[k] != nil:
 			known[k].PeerAddr = a
+		case old[k] != nil && slices.Equal(old[k].Addrs, a.Addrs): // to be named again is no reason to be dialled sooner
+			old[k].PeerAddr, known[k] = a, old[k]
 		default:
 			known[k] = &candidate{PeerAddr: a, after: time.Now().Add(wait), wait: minRedial}
 		}
@@ -197,29 +211,45 @@ func (ss *sessions) run(ctx context.Context) {
 		for _, c := range due {
 			to := c.PeerAddr // ours: the server may name other addresses meanwhile
 			ss.running.Go(func() {
-				err := ss.dial(ctx, to)
-				ss.mu.Lock()
-				defer ss.mu.Unlock()
-				c.active = false
-				ss.dialling--
-				c.after = time.Now().Add(c.wait)
-				c.wait = min(2*c.wait, maxRedial)
-				if err == nil {
-					c.wait = minRedial
-				}
+				ss.dialled(c, ss.dial(ctx, to))
 			})
 		}
 	}
 }
 
+// dialled takes in what has become of an attempt.
+func (ss *sessions) dialled(c *candidate, err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	c.active = false
+	ss.dialling--
+	c.after = time.Now().Add(c.wait)
+	c.wait = min(2*c.wait, maxRedial)
+	if err == nil {
+		c.wait = minRedial
+	}
+}
+
 // thin returns the contents of which fewer holders are known than there are and than one wants: the server is asked for another draw.
+// Who could not be reached does not count: else one who fills a draw with such holders would hide all others for ever.
 func (ss *sessions) thin() (out []content.ID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	now := time.Now()
 	for id, h := range ss.holders {
-		if n := len(h.candidates); n < fewNeighbours && h.total > 1 && uint64(n) < h.total && now.Sub(h.drawn) > drawEvery {
+		n := 0
+		for k, c := range h.candidates {
+			if ss.open[k] != nil || len(c.Addrs) > 0 && c.wait <= minRedial && now.After(ss.banned[k.peer]) {
+				n++
+			}
+		}
+		switch {
+		case n >= fewNeighbours:
+			h.vain = 0
+		case len(h.candidates) == 0 && h.total <= 1: // nobody else has it
+		case uint64(n) < h.total && now.Sub(h.drawn) > min(drawEvery<<min(h.vain, 10), drawMost):
 			h.drawn = now
+			h.vain++
 			out = append(out, id)
 		}
 	}
@@ -246,6 +276,9 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 			}
 			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
 				continue
+			}
+			if !ss.budget.take(now) {
+				return out, false
 			}
 			c.active = true
 			ss.dialling++
@@ -313,6 +346,7 @@ func dialTLS(ctx context.Context, addr string, cfg *tls.Config) (*tls.Conn, *pee
 
 // accept serves a connection that another peer made.
 func (ss *sessions) accept(ctx context.Context, tc *tls.Conn, under *peer.Coalesced) {
+	under.Gather() // the swarm server's connections carry no pieces, and have no room for them: it may have a hundred thousand
 	id, _, err := ss.m.cfg.Swarm.PeerOf(tc.ConnectionState())
 	if err != nil {
 		tc.Close()
@@ -433,6 +467,8 @@ func (ss *sessions) enter(s *peer.Session, stop func(error)) {
 	ss.open[k] = &live{s, stop}
 	if ss.isCutOff(s.Peer()) { // since it connected: it is not in what a ban looks through before now
 		stop(errors.New("cut off"))
+	} else if (old == nil || old.s == s) && ss.countOf(k.peer) > maxPerPeer {
+		stop(errors.New("too many connections of one peer"))
 	}
 	ss.mu.Unlock()
 	if old != nil && old.s != s { // the other has found it dead
@@ -467,6 +503,16 @@ func (ss *sessions) ban(id wire.PeerID) {
 			l.stop(errors.New("banned"))
 		}
 	}
+}
+
+// countOf returns how many sessions of a peer are open. ss.mu is held.
+func (ss *sessions) countOf(id wire.PeerID) (n int) {
+	for k := range ss.open {
+		if k.peer == id {
+			n++
+		}
+	}
+	return n
 }
 
 // cutRemoved ends the sessions of those who are no members any more.

@@ -1,7 +1,11 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"shoal/internal/content"
 	"shoal/internal/wire"
@@ -12,7 +16,7 @@ func TestWhoKnowsFewOfManyHoldersAsksForOthers(t *testing.T) {
 	few, all := content.ID{1}, content.ID{2}
 	holders := func(n int) (out []wire.PeerAddr) {
 		for i := range n {
-			out = append(out, wire.PeerAddr{ID: wire.PeerID{byte(i + 1)}, Instance: 1})
+			out = append(out, wire.PeerAddr{ID: wire.PeerID{byte(i + 1)}, Instance: 1, Addrs: []string{"10.0.0.1:5"}})
 		}
 		return out
 	}
@@ -37,5 +41,90 @@ func TestWhoKnowsFewOfManyHoldersAsksForOthers(t *testing.T) {
 	past()
 	if got := ss.thin(); len(got) != 1 {
 		t.Fatalf("asked for later: %v", got)
+	}
+}
+
+// A server that lies about who is there, over and over, makes us dial seldom, nobody often, and remember little.
+func TestASwarmOfGhostsIsDialledSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ss := newSessions(&Member{})
+		id := content.ID{1}
+		ghost := func(i int) wire.PeerAddr {
+			return wire.PeerAddr{ID: wire.PeerID{1, byte(i >> 16), byte(i >> 8), byte(i)}, Instance: 1, Addrs: []string{fmt.Sprintf("10.%d.%d.%d:1", byte(i>>16), byte(i>>8), byte(i))}}
+		}
+		tell := func(from, to int, snapshot bool) {
+			for at := from; at < to; at += wire.MaxPeers {
+				m := &wire.Peers{ID: id, Snapshot: snapshot && at == from, Total: 1 << 40}
+				for i := at; i < min(at+wire.MaxPeers, to); i++ {
+					m.Added = append(m.Added, ghost(i))
+				}
+				ss.heard(m)
+			}
+		}
+		tell(0, 1_000_000, true)
+		if n := len(ss.holders[id].candidates); n > maxCandidates {
+			t.Errorf("%d are remembered", n)
+		}
+		type attempt struct {
+			c  *candidate
+			at time.Time
+		}
+		var under []attempt
+		dials, each := 0, make(map[string]int)
+		const minutes = 10
+		for i := range minutes * 60 * 5 {
+			time.Sleep(200 * time.Millisecond)
+			if i%5 == 0 { // it says the same again
+				tell(0, maxCandidates, true)
+			}
+			for len(under) > 0 && time.Since(under[0].at) >= dialTimeout {
+				ss.dialled(under[0].c, errors.New("nobody is there"))
+				under = under[1:]
+			}
+			due, _ := ss.due()
+			for _, c := range due {
+				under = append(under, attempt{c, time.Now()})
+				dials++
+				each[c.Addrs[0]]++
+			}
+			if len(under) > maxDialling {
+				t.Fatalf("%d are dialled at once", len(under))
+			}
+		}
+		if most := dialBurst + dialRate*60*minutes; dials > most+1 || dials < maxDialling {
+			t.Errorf("%d dials in %d minutes, at most %d", dials, minutes, most)
+		}
+		for addr, n := range each {
+			if n > 20 { // 1, 2, 4 ... seconds, and then one a minute
+				t.Errorf("%s was dialled %d times in %d minutes", addr, n, minutes)
+			}
+		}
+	})
+}
+
+// For its user a download has not moved when a few bytes came: a hundred that drip would keep it for ever.
+func TestWhatDripsDoesNotMove(t *testing.T) {
+	start := time.Now()
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	p := patience{limit: time.Minute, at: start}
+	for s := range 60 {
+		if p.ends(at(s), int64(50*s), false) {
+			t.Fatalf("ended after %d s", s)
+		}
+	}
+	if !p.ends(at(61), 50*61, false) {
+		t.Error("50 bytes a second keep it")
+	}
+	p = patience{limit: time.Minute, at: start}
+	for s := range 3600 {
+		if p.ends(at(s), int64(1000*s), false) {
+			t.Fatalf("a slow one ended after %d s", s)
+		}
+	}
+	if p.ends(at(4000), 3600*1000, true) || !p.ends(at(4061), 3600*1000, false) {
+		t.Error("a pause counts, or what comes after it does not")
+	}
+	if (&patience{at: start}).ends(at(1e6), 0, false) {
+		t.Error("who did not say how long waits for ever")
 	}
 }

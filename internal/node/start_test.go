@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"shoal/internal/content"
@@ -70,5 +72,49 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 	if n := m.bodies.Load(); n != maxBodies-1 {
 		t.Errorf("%d bodies count as being served, want %d", n, maxBodies-1)
+	}
+}
+
+// Who has no token learns nothing, not even whether a content is here; nor does one with a token learn the name of a file by asking for it.
+func TestWhoMayNotReadLearnsNotWhatIsHere(t *testing.T) {
+	l := newLab(t)
+	m := l.run(l.machine(identity.MemberRole))
+	path, _ := l.file(1000)
+	shared, err := m.Share(t.Context(), path, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := m.cfg.Swarm.HTTPToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(what, auth string) string {
+		r := httptest.NewRequest(http.MethodGet, "/content/"+what, nil)
+		if auth != "" {
+			r.Header.Set("Authorization", auth)
+		}
+		w := httptest.NewRecorder()
+		m.contents().ServeHTTP(w, r)
+		return fmt.Sprint(w.Code, w.Header(), w.Body)
+	}
+	here, elsewhere := shared.Manifest.ID.String(), content.ID{1}.String()
+	for _, auth := range []string{"", "Bearer ", "Bearer " + token[1:], "Basic " + token, "Bearer " + token + "x"} {
+		want := get(elsewhere, auth)
+		if !strings.HasPrefix(want, "401 ") {
+			t.Errorf("with %q: %s", auth, want)
+		}
+		for _, what := range []string{here, "f.bin", "..%2f..%2fetc%2fpasswd"} {
+			if got := get(what, auth); got != want {
+				t.Errorf("with %q %s is answered with %s, what is not there with %s", auth, what, got, want)
+			}
+		}
+	}
+	if got := get(here, "Bearer "+token); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("with the token: %s", got)
+	}
+	for _, what := range []string{elsewhere, "f.bin", "%2fetc%2fpasswd", "..%2f" + here} {
+		if got := get(what, "Bearer "+token); !strings.HasPrefix(got, "404 ") {
+			t.Errorf("%s: %s", what, got)
+		}
 	}
 }

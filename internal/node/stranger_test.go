@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -123,9 +124,10 @@ func TestAMemberThatPosesAsTheServerIsNotEntered(t *testing.T) {
 
 // rawPeer is a connection to a member on which the test says what it likes.
 type rawPeer struct {
-	t  *testing.T
-	tc *tls.Conn
-	u  *peer.Coalesced
+	t        *testing.T
+	tc       *tls.Conn
+	u        *peer.Coalesced
+	instance uint64
 }
 
 func dialRaw(t *testing.T, sw *identity.Swarm, to *Member) *rawPeer {
@@ -136,7 +138,7 @@ func dialRaw(t *testing.T, sw *identity.Swarm, to *Member) *rawPeer {
 	}
 	t.Cleanup(func() { tc.Close() })
 	tc.SetDeadline(time.Now().Add(8 * time.Second)) // after 15 it would end for its silence
-	return &rawPeer{t, tc, under}
+	return &rawPeer{t, tc, under, 1}
 }
 
 func (r *rawPeer) says(ms ...wire.Message) {
@@ -170,7 +172,7 @@ func (r *rawPeer) next() wire.Message {
 
 // greets brings the connection to where both sides use it.
 func (r *rawPeer) greets(self, other wire.PeerID) {
-	r.says(&wire.Hello{Version: 1, Instance: 1})
+	r.says(&wire.Hello{Version: 1, Instance: r.instance})
 	r.next()
 	if bytes.Compare(self[:], other[:]) < 0 {
 		r.says(&wire.Use{})
@@ -330,3 +332,97 @@ func TestWhoDoesNotUseAConnectionIsDialledLessAndLess(t *testing.T) {
 		t.Error("it is dialled again and again")
 	}
 }
+
+// However many processes a peer says to be, it has so many sessions with another, and no more.
+func TestOnePeersSessionsAreBounded(t *testing.T) {
+	l := newLab(t)
+	a, sw := l.run(l.machine(identity.MemberRole)), l.machine(identity.MemberRole)
+	var last *rawPeer
+	for n := range uint64(maxPerPeer) {
+		last = dialRaw(t, sw, a)
+		last.instance = n + 1
+		last.greets(sw.Self(), a.Self())
+	}
+	eventually(t, "all are connected", func() bool { return a.Sessions() == maxPerPeer })
+	more := dialRaw(t, sw, a)
+	more.instance = 1000
+	more.greets(sw.Self(), a.Self())
+	for more.next() != nil {
+	}
+	eventually(t, "it is cut off", func() bool { return a.Sessions() == maxPerPeer })
+	last.tc.Close()
+	eventually(t, "one has gone", func() bool { return a.Sessions() == maxPerPeer-1 })
+	if other := l.run(l.machine(identity.MemberRole)); other.ss.dial(t.Context(), wire.PeerAddr{ID: a.Self(), Addrs: []string{a.Addr()}}) != nil {
+		t.Error("another peer cannot connect")
+	}
+}
+
+// What somebody has recorded between a member and its server is of no use to say again.
+func TestARecordedConnectionIsOfNoUse(t *testing.T) {
+	l := newLab(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var said bytes.Buffer
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", l.addr)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			passing.Go(func() { _, _ = io.Copy(in, out); in.Close() })
+			passing.Go(func() {
+				_, _ = io.Copy(out, io.TeeReader(in, writer(func(b []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return said.Write(b) })))
+				out.Close()
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); passing.Wait() })
+	witness := l.run(l.machine(identity.MemberRole))
+	m := NewMember(MemberConfig{Swarm: l.machine(identity.MemberRole), Listen: "127.0.0.1:0", Servers: []string{ln.Addr().String()}})
+	defer m.Close()
+	there := func() (n int) {
+		who, err := witness.Who(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(who)
+	}
+	err = m.Run(t.Context(), func(context.Context) error {
+		eventually(t, "it is there", func() bool { return there() == 2 })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has gone", func() bool { return there() == 1 })
+	conn, err := net.Dial("tcp", l.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	mu.Lock()
+	again := bytes.Clone(said.Bytes())
+	mu.Unlock()
+	_, _ = conn.Write(again)
+	conn.SetDeadline(time.Now().Add(handshakeTimeout / 2))
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection goes on")
+	}
+	if len(again) < 1000 || there() != 1 {
+		t.Errorf("after %d bytes that were said again %d are there", len(again), there())
+	}
+}
+
+// writer is a function that writes.
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }

@@ -83,7 +83,7 @@ func NewServer(cfg ServerConfig) *Server {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /join", s.join)
-	p := &port{tls: s.cfg.Swarm.ServerConfig(), book: s.book, log: s.cfg.Log, http: mux, max: maxServerConns, maxPerAddress: maxServerConnsPerAddress}
+	p := &port{tls: s.cfg.Swarm.ServerConfig(), book: s.book, log: s.cfg.Log, http: mux, gate: newGate(affordable(maxServerConns), affordable(maxServerConnsPerAddress))}
 	g, ctx := errgroup.WithContext(ctx)
 	p.frames = func(ctx context.Context, conn *tls.Conn, under *peer.Coalesced) {
 		id, role, err := s.cfg.Swarm.PeerOf(conn.ConnectionState())

@@ -100,6 +100,7 @@ type Serving struct {
 	From     Source
 	Off, Len int64
 	Check    func() error                         // before the first byte and after the last: an error refuses the request
+	Failed   func(err error)                      // told why it cannot be read
 	Progress func(bytes int64)                    // bytes that were handed to the network since the last time
 	Done     func(sent int64, reason wire.Reason) // called exactly once
 	at       int64

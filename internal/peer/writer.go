@@ -176,7 +176,9 @@ func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size 
 			if err == nil {
 				err = io.ErrUnexpectedEOF
 			}
-			s.cfg.Log.Warn("cannot read a piece", "err", err)
+			if v.Failed != nil {
+				v.Failed(err)
+			}
 			s.finish(v, wire.ReasonRead)
 			return 0, nil
 		}

@@ -28,6 +28,8 @@ const (
 	fillShare = 250 * time.Millisecond
 	// endgameGain is how many times sooner a second copy must be expected to be worth it.
 	endgameGain = 2
+	// hopeless is how long both copies of a piece must be expected to take still for the slower one to be given up.
+	hopeless = 30 * time.Second
 	// minGain is how much must be gained by a second copy.
 	minGain = 100 * time.Millisecond
 	// maxCopies is how many copies of a piece are in flight at once, in the endgame.
@@ -471,12 +473,9 @@ func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool)
 // endgame returns the piece in flight that is expected last, when everything missing is in flight, and this neighbour
 // would finish it clearly sooner.
 func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok bool) {
-	if len(t.pickable.order) > 0 || t.cfg.Sequential && t.left > window {
-		return 0, false
-	}
 	worst := time.Duration(-1)
 	for _, f := range t.flights {
-		if f.peer == n || !g.hasPiece(f.piece) {
+		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) {
 			continue
 		}
 		rest := t.rest(now, f)
@@ -488,6 +487,47 @@ func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok b
 		}
 	}
 	return best, ok
+}
+
+// last says whether a piece in flight is among those that are waited for: everything missing is in flight, or, in order, it is the next one.
+func (t *Taker) last(piece uint32) bool {
+	if t.cfg.Sequential && t.left > window {
+		return piece == t.first
+	}
+	return len(t.pickable.order) == 0
+}
+
+// outrun returns the slower requests for pieces that are waited for, have two, and would come clearly sooner from another neighbour: two that
+// hardly send would keep such a piece from all others.
+func (t *Taker) outrun(now time.Duration) (out []Cancel) {
+	for _, f := range t.flights {
+		if !t.last(f.piece) || t.rest(now, f) <= hopeless {
+			continue
+		}
+		fs, copies := t.copies(f.piece)
+		if copies < maxCopies || fs[0] != f { // each piece once
+			continue
+		}
+		slow, rest := fs[0], t.rest(now, fs[1])
+		if first := t.rest(now, fs[0]); first < rest {
+			slow, rest = fs[1], first
+		}
+		if rest > hopeless && t.sooner(now, f.piece, rest, fs) {
+			out = append(out, Cancel{slow.peer, f.piece})
+		}
+	}
+	return out
+}
+
+// sooner says whether a neighbour that could be asked for a piece would bring it clearly sooner than those that were.
+func (t *Taker) sooner(now time.Duration, piece uint32, rest time.Duration, asked [maxCopies]*flight) bool {
+	for n, g := range t.peers {
+		if g != nil && n != asked[0].peer && n != asked[1].peer && g.hasPiece(piece) && now >= g.paused && !t.outside(g) &&
+			rest > endgameGain*t.duration(g, t.cfg.PieceLen(piece)) {
+			return true
+		}
+	}
+	return false
 }
 
 // rest returns how long a request is expected to take still.
@@ -673,6 +713,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}
+	stalled = append(stalled, t.outrun(now)...)
 	for _, c := range stalled {
 		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
 			t.peers[c.Peer].paused = now + stallPause

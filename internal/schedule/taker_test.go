@@ -366,6 +366,54 @@ func TestWhatANeighbourLeavesBehindIsFreeForOthers(t *testing.T) {
 	}
 }
 
+// A piece that two neighbours hardly send is not theirs for ever: the slower one is given up for somebody who would bring it, and is not asked
+// for a while. As long as one of them is not hopeless, or nobody else is there, both are left alone.
+func TestTwoThatDripDoNotKeepAPieceFromTheOthers(t *testing.T) {
+	for name, change := range map[string]func(*TakerConfig){"at the end": nil, "in order": func(cfg *TakerConfig) { cfg.Sequential = true }} {
+		t.Run(name, func(t *testing.T) {
+			pieces := uint32(2)
+			if change != nil {
+				pieces = 2 + 2*window // what is behind is not waited for yet
+			}
+			c := newChair(t, pieces, 3, change)
+			for n := range 2 {
+				c.has(n, 0)
+			}
+			c.has(2, all(pieces)...)
+			c.k.HasAll(c.now, 2)
+			c.gets(0, 0)
+			for p := uint32(1); p < min(pieces, window); p++ { // one that is quick: what others may be is known
+				c.gets(2, p)
+				c.moves(10*time.Millisecond, 2, p, 100)
+				c.k.Verified(c.now, p)
+			}
+			c.k.RemovePeer(c.now, 2)
+			c.moves(time.Second, 0, 0, 1)
+			c.gets(1, 0)
+			for range 20 {
+				c.moves(time.Second, 0, 0, 1)
+				c.moves(time.Second, 1, 0, 1)
+				if got := c.k.Tick(c.now); len(got) > 0 {
+					t.Fatalf("%v is given up, and nobody else is there", got)
+				}
+			}
+			c.k.AddPeer(c.now, 3)
+			c.has(3, 0)
+			c.passes(3, false)
+			got := c.k.Tick(c.now)
+			if len(got) != 1 || got[0].Piece != 0 {
+				t.Fatalf("%v is given up", got)
+			}
+			c.k.Failed(c.now, got[0].Peer, 0, FailRejected) // it has ended
+			c.passes(got[0].Peer, false)
+			c.gets(3, 0)
+			if got := c.k.Tick(c.now); len(got) > 0 {
+				t.Fatalf("%v is given up, of one that may be quick", got)
+			}
+		})
+	}
+}
+
 func TestInOrderPiecesAreTakenNearTheFirstThatIsMissing(t *testing.T) {
 	c := newChair(t, 1000, 1, func(cfg *TakerConfig) { cfg.Sequential = true })
 	c.k.HasAll(c.now, 0)

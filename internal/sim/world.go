@@ -52,6 +52,8 @@ type Config struct {
 	Sequential bool
 	// Between is the rate of the link from each site to all others; 0: any.
 	Between float64
+	// Stop is asked now and then whether the simulation is to end at once, with a result that says nothing; nil: never.
+	Stop func() bool
 }
 
 // Result is what a run gave.
@@ -203,7 +205,9 @@ func Run(cfg Config) Result {
 		if w.now = e.when; w.now > cfg.Limit {
 			break
 		}
-		w.result.Events++
+		if w.result.Events++; w.result.Events%4096 == 0 && cfg.Stop != nil && cfg.Stop() {
+			break
+		}
 		w.note(e)
 		w.happen(e)
 		*e = event{}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,11 +86,23 @@ func (d *simDisk) name(change func(map[string]*simNode), names ...string) {
 	d.pending = append(d.pending, simName{dirs, change})
 }
 
+// What becomes of the writes of a file that were not synced.
+const (
+	lost = iota
+	kept
+	torn // each by chance, in any order, and some sectors of it only
+)
+
 // crash returns the disk as it is when the power comes back.
 func (d *simDisk) crash(chance *rand.Rand) *simDisk {
+	return d.crashAs(chance.IntN(len(d.pending)+1), func() int { return chance.IntN(3) }, chance)
+}
+
+// crashAs is crash where so many changes of names have become durable, and how says what becomes of the writes of each file.
+func (d *simDisk) crashAs(names int, how func() int, chance *rand.Rand) *simDisk {
 	out := newSimDisk()
 	out.next, out.noSyncAll = d.next, d.noSyncAll
-	for _, p := range d.pending[:chance.IntN(len(d.pending)+1)] {
+	for _, p := range d.pending[:names] {
 		p.change(d.durable)
 	}
 	seen := make(map[*simNode]*simNode)
@@ -97,7 +111,7 @@ func (d *simDisk) crash(chance *rand.Rand) *simDisk {
 			continue
 		}
 		if seen[n] == nil {
-			seen[n] = n.crash(chance)
+			seen[n] = n.crash(how(), chance)
 		}
 		out.files[p], out.durable[p] = seen[n], seen[n]
 	}
@@ -114,15 +128,14 @@ func (d *simDisk) leads(name string) bool {
 	return true
 }
 
-func (n *simNode) crash(chance *rand.Rand) *simNode {
+func (n *simNode) crash(how int, chance *rand.Rand) *simNode {
 	out := &simNode{id: n.id, dir: n.dir, link: n.link, mtime: n.mtime, data: bytes.Clone(n.synced)}
 	if chance.IntN(2) == 0 {
 		out.mtime--
 	}
-	how := chance.IntN(3) // all are lost, all are kept, or each by chance
 	for _, i := range chance.Perm(len(n.writes)) {
 		w := n.writes[i]
-		if how == 0 || how == 2 && chance.IntN(2) == 0 {
+		if how == lost || how == torn && chance.IntN(2) == 0 {
 			continue
 		}
 		if w.b == nil {
@@ -130,7 +143,7 @@ func (n *simNode) crash(chance *rand.Rand) *simNode {
 			continue
 		}
 		b := w.b
-		if how == 2 && len(b) > 512 { // torn: some of its sectors
+		if how == torn && len(b) > 512 { // some of its sectors
 			from := chance.IntN(len(b)/512) * 512
 			to := min(len(b), from+512*(1+chance.IntN(8)))
 			b, w.off = b[from:to], w.off+int64(from)
@@ -461,16 +474,22 @@ type crashing struct {
 	done      bool     // Complete has said so
 }
 
-func newCrashing(t *testing.T, overwrite bool) *crashing {
-	c := &crashing{want: make([]byte, 4*content.MinPiece+777), overwrite: overwrite}
-	for i := range c.want {
-		c.want[i] = byte(i*7 + i>>9)
+// crashContent is what all of them are of. Nobody changes it.
+var crashContent = sync.OnceValues(func() ([]byte, *content.Manifest) {
+	b := make([]byte, 4*content.MinPiece+777)
+	for i := range b {
+		b[i] = byte(i*7 + i>>9)
 	}
-	m, err := Hash(t.Context(), bytes.NewReader(c.want), int64(len(c.want)), 1, nil)
+	m, err := Hash(context.Background(), bytes.NewReader(b), int64(len(b)), 1, nil)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	c.m = m
+	return b, m
+})
+
+func newCrashing(overwrite bool) *crashing {
+	c := &crashing{overwrite: overwrite}
+	c.want, c.m = crashContent()
 	if overwrite {
 		c.old = bytes.Clone(c.want[:3*content.MinPiece])
 		c.old[content.MinPiece+5] ^= 1
@@ -557,40 +576,7 @@ func crashes(t *testing.T, overwrite bool, lying string, seeds int) (kinds map[s
 	kinds = make(map[string]bool)
 	for seed := range seeds {
 		for at := 1; ; at++ {
-			chance := rand.New(rand.NewPCG(uint64(seed), uint64(at)))
-			c := newCrashing(t, overwrite)
-			d := newSimDisk()
-			if overwrite {
-				n := &simNode{id: 1, data: bytes.Clone(c.old), synced: bytes.Clone(c.old), mtime: -9}
-				d.files["f"], d.durable["f"], d.next = n, n, 1
-			}
-			d.stopAt, d.lying = at, lying
-			stopEarly := chance.IntN(3) == 0
-			err := c.run(t, d, stopEarly)
-			over := !d.stopped
-			for tries := 0; err == nil && tries < 3; tries++ {
-				for k := range d.kinds {
-					kinds[k] = true
-				}
-				d = d.crash(chance)
-				d.lying = lying
-				if err = c.check(d); err != nil {
-					break
-				}
-				if tries < 2 { // the one that resumes loses its power too
-					d.stopAt = 1 + chance.IntN(60)
-				}
-				err = c.run(t, d, false)
-			}
-			if err == nil {
-				err = c.check(d)
-			}
-			if err == nil && !c.done {
-				err = errors.New("it never ends")
-			}
-			if err == nil && len(d.files) != 1 {
-				err = fmt.Errorf("left behind: %d names", len(d.files)-1)
-			}
+			over, err := crashAt(t, overwrite, lying, uint64(seed), at, kinds)
 			if err != nil {
 				return kinds, fmt.Errorf("seed %d, power gone at operation %d, overwrite %v: %w", seed, at, overwrite, err)
 			}
@@ -600,6 +586,55 @@ func crashes(t *testing.T, overwrite bool, lying string, seeds int) (kinds map[s
 		}
 	}
 	return kinds, nil
+}
+
+// older returns a disk, with the older version on it when a download is to replace one.
+func (c *crashing) older() *simDisk {
+	d := newSimDisk()
+	if c.overwrite {
+		n := &simNode{id: 1, data: bytes.Clone(c.old), synced: bytes.Clone(c.old), mtime: -9}
+		d.files["f"], d.durable["f"], d.next = n, n, 1
+	}
+	return d
+}
+
+// crashAt cuts the power at one operation of a download, and at some of the two that resume it. It says whether the download was over before.
+func crashAt(t *testing.T, overwrite bool, lying string, seed uint64, at int, kinds map[string]bool) (over bool, err error) {
+	chance := rand.New(rand.NewPCG(seed, uint64(at)))
+	c := newCrashing(overwrite)
+	d := c.older()
+	d.stopAt, d.lying = at, lying
+	stopEarly := chance.IntN(3) == 0
+	err = c.run(t, d, stopEarly)
+	over = !d.stopped
+	for tries := 0; err == nil && tries < 3; tries++ {
+		for k := range d.kinds {
+			kinds[k] = true
+		}
+		d = d.crash(chance)
+		d.lying = lying
+		if err = c.check(d); err != nil {
+			break
+		}
+		if tries < 2 { // the one that resumes loses its power too
+			d.stopAt = 1 + chance.IntN(60)
+		}
+		err = c.run(t, d, false)
+	}
+	return over, errors.Join(err, c.end(d, err))
+}
+
+// end says what is wrong when all is over, and nothing was before.
+func (c *crashing) end(d *simDisk, before error) error {
+	switch {
+	case before != nil:
+		return nil
+	case !c.done:
+		return errors.New("it never ends")
+	case len(d.files) != 1:
+		return fmt.Errorf("left behind: %d names", len(d.files)-1)
+	}
+	return c.check(d)
 }
 
 func TestPowerThatGoesAtAnyOperationLosesNothing(t *testing.T) {

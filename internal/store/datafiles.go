@@ -48,11 +48,11 @@ func (d *oneFile) writeAt(unit uint32, b []byte, off int64) error {
 
 func (d *oneFile) reserve() error            { return allocate(d.f, d.p.cfg.Size) }
 func (d *oneFile) finish(uint32) error       { return nil }
-func (d *oneFile) sync(*bitset.BitSet) error { return dataSync(d.f) }
+func (d *oneFile) sync(*bitset.BitSet) error { return d.p.lasting.pass(dataSync(d.f)) }
 func (d *oneFile) has(uint32, int64) bool    { return d.whole }
 func (d *oneFile) cleanup() error            { return nil }
 
-func (d *oneFile) assemble(context.Context) error { return d.f.Sync() }
+func (d *oneFile) assemble(context.Context) error { return d.p.lasting.pass(d.f.Sync()) }
 
 func (d *oneFile) close() error {
 	if d.f == nil {
@@ -153,7 +153,7 @@ func (d *unitFiles) sync(units *bitset.BitSet) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := errors.Join(d.p.lasting.pass(f.Sync()), f.Close()); err != nil {
 			return err
 		}
 	}
@@ -183,11 +183,11 @@ func (d *unitFiles) assemble(ctx context.Context) error {
 			return fmt.Errorf("merge %s: %w", unitName(u), err)
 		}
 	}
-	return out.Sync()
+	return d.p.lasting.pass(out.Sync())
 }
 
 func (d *unitFiles) mergeOne(out *os.File, unit uint32) error {
-	in, err := d.p.root.Open(unitName(unit))
+	in, err := d.p.root.OpenFile(unitName(unit), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}

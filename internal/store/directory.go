@@ -18,8 +18,8 @@ import (
 // A download of a directory has two parts. At first only the pieces of the listing are wanted; they lie in the file head. When they are
 // there, Unfold looks at what has the target's name, makes the files in a hidden directory, and wants the pieces of those that were chosen.
 
-// ErrNames is a directory whose names this file system cannot have.
-var ErrNames = errors.New("this file system cannot have the names of the directory")
+// ErrNames is a name that this file system cannot have, or names of a directory that it takes for one.
+var ErrNames = errors.New("this file system cannot have such names")
 
 // openDirectory begins with the listing.
 func (d *Download) openDirectory(ctx context.Context) error {
@@ -46,7 +46,7 @@ func (d *Download) openDirectory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := newTree(d.root, d.name("tree"), d.cfg.Target, head)
+	t := newTree(d, d.name("tree"), head)
 	d.data, d.tree = t, t
 	if err := d.wantHead(ctx, 1); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (d *Download) unfold(ctx context.Context, choose func(*bundle.Listing) ([]b
 	if err != nil {
 		return false, err
 	}
-	u := &unfolding{d: d, l: l, t: newTree(d.root, d.name("tree"), d.cfg.Target, d.tree.head), good: make([]bool, len(l.Entries))}
+	u := &unfolding{d: d, l: l, t: newTree(d, d.name("tree"), d.tree.head), good: make([]bool, len(l.Entries))}
 	u.t.listing, u.t.staged = l, make([]bool, len(l.Entries))
 	if u.chosen, err = choose(l); err != nil {
 		return false, err
@@ -170,16 +170,17 @@ type unfolding struct {
 	t      *tree // as it will be
 	chosen []bool
 
-	there   bool           // the target is
-	good    []bool         // entries that are there as they should be
-	missing string         // an entry that is not; empty: none
-	old     *tree          // the target's files, as far as they can be right
-	equal   []bool         // pieces that are right in it
-	want    *bitset.BitSet // pieces
-	head    uint32         // how many pieces have some of the listing
-	made    map[int32]bool // directories in the hidden one
-	fresh   bool           // no earlier run has made anything
-	need    int64          // bytes of the disk
+	there   bool              // the target is
+	good    []bool            // entries that are there as they should be
+	missing string            // an entry that is not; empty: none
+	old     *tree             // the target's files, as far as they can be right
+	equal   []bool            // pieces that are right in it
+	want    *bitset.BitSet    // pieces
+	head    uint32            // how many pieces have some of the listing
+	made    map[int32]bool    // directories in the hidden one
+	fresh   bool              // no earlier run has made anything
+	found   map[fileKey]int32 // entries by what an earlier run has made for them
+	need    int64             // bytes of the disk
 }
 
 func (u *unfolding) run(ctx context.Context) error {
@@ -232,12 +233,8 @@ func (d *Download) adopt(u *unfolding, have *bitset.BitSet) error {
 
 // checkNames refuses names that this system cannot have.
 func (u *unfolding) checkNames() error {
-	if runtime.GOOS != "windows" {
-		return nil
-	}
 	for i := range u.l.Entries {
-		name := u.l.Entries[i].Name
-		if !filepath.IsLocal(name) || strings.ContainsAny(name, `\:*?"<>|`) || strings.HasSuffix(name, ".") || strings.HasSuffix(name, " ") {
+		if !canHave(runtime.GOOS, u.l.Entries[i].Name) {
 			return fmt.Errorf("%w: %q", ErrNames, u.l.Path(i))
 		}
 	}
@@ -257,7 +254,7 @@ func (u *unfolding) lookAtTarget(ctx context.Context) error {
 		return fmt.Errorf("%s: %w, and is no directory", d.Path(), ErrExists)
 	}
 	u.there, u.t.kept = true, true
-	u.old = newTree(d.root, "", d.cfg.Target, u.t.head)
+	u.old = newTree(d, "", u.t.head)
 	u.old.listing, u.old.staged = u.l, make([]bool, len(u.l.Entries))
 	defer u.old.files.close()
 	u.old.extents = extents{{end: u.l.Head, file: inHead}}
@@ -448,7 +445,7 @@ func (u *unfolding) stage(ctx context.Context) error {
 		defer d.abandon()
 		return &SpaceError{Path: d.Path(), Need: u.need, Free: max(free-d.cfg.Reserve, 0)}
 	}
-	u.made = make(map[int32]bool)
+	u.made, u.found = make(map[int32]bool), make(map[fileKey]int32)
 	err = u.l.Each(func(i int, path string) error {
 		if !u.t.staged[i] {
 			return nil
@@ -458,10 +455,26 @@ func (u *unfolding) stage(ctx context.Context) error {
 		}
 		return u.stageEntry(int32(i), filepath.Join(base, filepath.FromSlash(path)))
 	})
+	if errors.Is(err, ErrNames) && u.fresh {
+		d.abandon()
+	}
 	if err != nil {
 		return fullError(d, err, u.need)
 	}
 	return u.openRest()
+}
+
+// alone refuses an entry for which the file system shows what it has shown for another: it takes their names for one.
+func (u *unfolding) alone(i int32, fi fs.FileInfo) error {
+	key, ok := inodeOf(fi)
+	if !ok || u.fresh { // where nothing was, what is made twice is an error
+		return nil
+	}
+	if other, twice := u.found[key]; twice && other != i {
+		return fmt.Errorf("%w: it takes %q and %q for one", ErrNames, u.l.Path(int(other)), u.l.Path(int(i)))
+	}
+	u.found[key] = i
+	return nil
 }
 
 // fullError says of what there is too little.
@@ -506,6 +519,11 @@ func (u *unfolding) stageEntry(i int32, name string) error {
 		return err
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%s: %w, and is no ordinary file", sibling(u.d.cfg.Dir, name), ErrExists)
+	}
+	if err := u.alone(i, fi); err != nil {
+		return err
+	}
+	switch {
 	case fi.Size() == e.Size:
 		return nil
 	case e.Size == 0:
@@ -531,6 +549,9 @@ func (u *unfolding) stageParents(i int32) error {
 		var fi fs.FileInfo
 		if fi, err = u.d.root.Lstat(name); err == nil && !fi.IsDir() {
 			err = fmt.Errorf("%s: %w, and is no directory", sibling(u.d.cfg.Dir, name), ErrExists)
+		}
+		if err == nil {
+			err = u.alone(i, fi)
 		}
 	}
 	u.made[i] = true

@@ -159,43 +159,49 @@ func leftBehind(d *simDisk) string {
 	return ""
 }
 
+// crashDirAt is crashAt for a directory.
+func crashDirAt(t *testing.T, from *SharedDir, overwrite, syncAll bool, lying string, seed uint64, at int, kinds map[string]bool) (over bool, err error) {
+	chance := rand.New(rand.NewPCG(seed, uint64(at)))
+	c := &crashingDir{from: from, overwrite: overwrite}
+	d := newSimDisk()
+	if overwrite {
+		c.old(d)
+	}
+	d.noSyncAll, d.stopAt, d.lying = !syncAll, at, lying
+	err = c.run(t, d, chance.IntN(3) == 0)
+	over = !d.stopped
+	for tries := 0; err == nil && tries < 3; tries++ {
+		for k := range d.kinds {
+			kinds[k] = true
+		}
+		d = d.crash(chance)
+		d.lying = lying
+		if err = c.check(d); err != nil {
+			break
+		}
+		if tries < 2 {
+			d.stopAt = 1 + chance.IntN(150)
+		}
+		err = c.run(t, d, false)
+	}
+	if err == nil {
+		err = c.check(d)
+	}
+	if err == nil && !c.done {
+		err = errors.New("it never ends")
+	}
+	if left := leftBehind(d); err == nil && left != "" {
+		err = fmt.Errorf("left behind: %s", left)
+	}
+	return over, err
+}
+
 // crashesDir is crashes for a directory.
 func crashesDir(t *testing.T, from *SharedDir, overwrite, syncAll bool, lying string, seeds, step int) (kinds map[string]bool, violation error) {
 	kinds = make(map[string]bool)
 	for seed := range seeds {
 		for at := 1 + seed%step; ; at += step {
-			chance := rand.New(rand.NewPCG(uint64(seed), uint64(at)))
-			c := &crashingDir{from: from, overwrite: overwrite}
-			d := newSimDisk()
-			if overwrite {
-				c.old(d)
-			}
-			d.noSyncAll, d.stopAt, d.lying = !syncAll, at, lying
-			err := c.run(t, d, chance.IntN(3) == 0)
-			over := !d.stopped
-			for tries := 0; err == nil && tries < 3; tries++ {
-				for k := range d.kinds {
-					kinds[k] = true
-				}
-				d = d.crash(chance)
-				d.lying = lying
-				if err = c.check(d); err != nil {
-					break
-				}
-				if tries < 2 {
-					d.stopAt = 1 + chance.IntN(150)
-				}
-				err = c.run(t, d, false)
-			}
-			if err == nil {
-				err = c.check(d)
-			}
-			if err == nil && !c.done {
-				err = errors.New("it never ends")
-			}
-			if left := leftBehind(d); err == nil && left != "" {
-				err = fmt.Errorf("left behind: %s", left)
-			}
+			over, err := crashDirAt(t, from, overwrite, syncAll, lying, uint64(seed), at, kinds)
 			if err != nil {
 				return kinds, fmt.Errorf("seed %d, power gone at operation %d, overwrite %v, sync all %v: %w", seed, at, overwrite, syncAll, err)
 			}

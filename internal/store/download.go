@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type DownloadConfig struct {
 	Directory   bool              // the content is a directory: see Unfold
 	Scratch     bool              // nothing of it is to outlive Close: nothing is made last
 	Workers     int               // that hash what is there; 0: as many as there are cores
+	Unsure      func()            // told once if the file system cannot make bytes last: a loss of power may take what is complete; nil: nobody
 	Checked     func(bytes int64) // told how many more bytes of what is there were hashed; from several goroutines
 	Disk        Disk              // nil: [System]
 }
@@ -68,6 +70,8 @@ type Download struct {
 	writers map[uint32]*PieceWriter
 	count   uint
 
+	lasting lasting
+
 	using   sync.RWMutex // held for reading while the data file is used, for writing while it is closed
 	place   sync.Mutex   // held while the data file is written: a place has one writer at a time
 	syncing sync.Mutex   // held while records are written: guards log, end and failed
@@ -87,6 +91,9 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	if cfg.Checked == nil {
 		cfg.Checked = func(int64) {}
 	}
+	if !canHave(runtime.GOOS, cfg.Target) {
+		return nil, fmt.Errorf("%w: %q", ErrNames, cfg.Target)
+	}
 	root, err := cfg.Disk.OpenFolder(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -94,14 +101,14 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	n := uint(cfg.Manifest.Geo.Pieces)
 	d := &Download{
 		cfg: cfg, m: cfg.Manifest, root: root, dir: PartialDir(cfg.Key), have: bitset.New(n), news: bitset.New(n),
-		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1),
+		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1), lasting: lasting{unsure: cfg.Unsure},
 	}
 	open := d.open
 	if cfg.Directory {
 		open = d.openDirectory
 	}
 	if err := open(ctx); err != nil {
-		return nil, errors.Join(err, d.closeFiles())
+		return nil, errors.Join(inside(cfg.Dir, err), d.closeFiles())
 	}
 	return d, nil
 }
@@ -139,7 +146,7 @@ func (d *Download) lookAtTarget(ctx context.Context) (equal []bool, err error) {
 	case fi.Size() != d.m.Geo.Size && !d.cfg.Overwrite:
 		return nil, fmt.Errorf("%s: %w, and is another file", d.Path(), ErrExists)
 	}
-	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	f, err := d.openTarget()
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +245,7 @@ func LoadManifest(dir, key string, id content.ID) (*content.Manifest, error) {
 	if fi, err := root.Lstat(PartialDir(key)); err != nil || !fi.IsDir() || !isOurs(fi) {
 		return nil, nil // what another user has put there could be a pipe, which never opens
 	}
-	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY, 0)
+	f, err := root.Open(filepath.Join(PartialDir(key), "manifest"), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, nil
 	}
@@ -309,7 +316,7 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	d.count = d.have.Count()
 	need := d.m.Geo.Size - min(allocated(fi), d.m.Geo.Size)
-	if free, err := d.root.Free(); err == nil && need > free-d.cfg.Reserve {
+	if free, err := d.root.Free(); err == nil && need > 0 && need > free-d.cfg.Reserve {
 		if d.count == 0 {
 			defer d.abandon()
 		}
@@ -322,6 +329,9 @@ func (d *Download) openData(ctx context.Context) error {
 	}
 	if d.m.Geo.Size > 0 {
 		if err := d.data.Allocate(d.m.Geo.Size); err != nil {
+			if d.count == 0 {
+				defer d.abandon()
+			}
 			return fmt.Errorf("reserve %d bytes for %s: %w", d.m.Geo.Size, d.Path(), err)
 		}
 	}
@@ -406,12 +416,26 @@ func (d *Download) reuse(ctx context.Context, equal []bool) error {
 	if equal == nil {
 		return nil
 	}
-	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY, 0)
+	f, err := d.openTarget()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	return d.copyEqual(ctx, f, equal)
+}
+
+// openTarget opens the file that has the target's name, to read. What it was when it was looked at it need not be any more: a pipe would
+// never open.
+func (d *Download) openTarget() (File, error) {
+	f, err := d.root.Open(d.cfg.Target, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s: %w, and is no ordinary file", d.Path(), ErrExists))
+	}
+	return f, nil
 }
 
 // copyEqual takes the pieces that are equal from where they are.
@@ -685,7 +709,11 @@ func (d *Download) sync() error {
 	if news.None() {
 		return nil
 	}
-	if err := d.data.DataSync(); err != nil {
+	err := d.data.DataSync()
+	if d.tree == nil { // which looks at each of its files
+		err = d.lasting.pass(err)
+	}
+	if err != nil {
 		return fmt.Errorf("sync %s: %w", d.Path(), err)
 	}
 	var b []byte
@@ -727,7 +755,7 @@ func (d *Download) Complete(ctx context.Context) error {
 		publish = d.publishTree
 	}
 	if err := publish(ctx); err != nil {
-		return err
+		return inside(d.cfg.Dir, err)
 	}
 	d.published = true
 	if err := d.root.SyncDir("."); err != nil {

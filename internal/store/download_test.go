@@ -311,6 +311,39 @@ func TestAJournalThatIsNotWholeProvesNothing(t *testing.T) {
 	}
 }
 
+// A journal that says more than is there, with all its checksums right, makes nobody believe it: what it says is hashed.
+func TestAForgedJournalProvesNothing(t *testing.T) {
+	for name, stamped := range map[string]bool{"after a crash": false, "with a stamp": true} {
+		f := newFetching(t)
+		d := f.open(nil)
+		f.fill(d, 0, 2)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		forged, err := os.ReadFile(f.hidden("journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean := forged[len(forged)-recordSize:]
+		forged = appendRecord(bytes.Clone(forged[:len(forged)-recordSize]), d.sum, recordThere, 0, 5)
+		if stamped { // of the data as it was, which has been changed to look whole
+			forged = append(forged, clean...)
+			if err := os.WriteFile(f.hidden("data"), bytes.Repeat([]byte{1}, len(f.want)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(f.hidden("journal"), forged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d = f.open(nil)
+		if want := map[bool]string{false: "02", true: ""}[stamped]; f.hashed.Load() == 0 {
+			t.Errorf("%s: nothing was hashed", name)
+		} else {
+			f.has(d, want)
+		}
+	}
+}
+
 func TestRestartForgetsWhatWasThere(t *testing.T) {
 	f := newFetching(t)
 	d := f.open(nil)
@@ -442,26 +475,28 @@ func TestADownloadThatDoesNotFitLeavesNothing(t *testing.T) {
 
 // What a disk could not sync once it is never asked again: it may have thrown the bytes away.
 func TestASyncThatFailedIsNotTriedAgain(t *testing.T) {
-	f := newFetching(t)
-	d := f.open(nil)
-	f.fill(d, 0, 1, 2, 3, 4)
-	f.disk.sync.Store(new(error(syscall.EIO)))
-	if err := d.Sync(); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
-	}
-	f.disk.sync.Store(nil)
-	if err := d.Complete(t.Context()); !errors.Is(err, syscall.EIO) {
-		t.Errorf("complete after a failed sync: %v", err)
-	}
-	if err := d.Close(); !errors.Is(err, syscall.EIO) {
-		t.Errorf("close after a failed sync: %v", err)
-	}
-	d = f.open(nil)
-	if f.hashed.Load() == 0 {
-		t.Error("what was not synced is believed")
-	}
-	if err := d.Complete(t.Context()); err != nil {
-		t.Error(err)
+	for _, why := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		f := newFetching(t)
+		d := f.open(nil)
+		f.fill(d, 0, 1, 2, 3, 4)
+		f.disk.sync.Store(&why)
+		if err := d.Sync(); !errors.Is(err, why) {
+			t.Fatal(err)
+		}
+		f.disk.sync.Store(nil)
+		if err := d.Complete(t.Context()); !errors.Is(err, why) {
+			t.Errorf("complete after a failed sync: %v", err)
+		}
+		if err := d.Close(); !errors.Is(err, why) {
+			t.Errorf("close after a failed sync: %v", err)
+		}
+		d = f.open(nil)
+		if f.hashed.Load() == 0 {
+			t.Error("what was not synced is believed")
+		}
+		if err := d.Complete(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -570,5 +605,35 @@ func TestACopyUnderWayNeedsLittleMemory(t *testing.T) {
 	}
 	for _, w := range writers {
 		w.Abort()
+	}
+}
+
+// A file system that cannot make bytes last is used all the same, and its user is told once. One that failed to is not.
+func TestADiskThatKnowsNoSyncIsUsedAndSaidSo(t *testing.T) {
+	for _, none := range []error{syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS, &fs.PathError{Op: "sync", Err: syscall.EINVAL}} {
+		f := newFetching(t)
+		told := 0
+		d := f.open(func(cfg *DownloadConfig) { cfg.Unsure = func() { told++ } })
+		f.disk.sync.Store(&none)
+		f.fill(d, 0, 1, 2)
+		if err := d.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		f.fill(d, 3, 4)
+		if err := d.Complete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(d.Path()); err != nil || !bytes.Equal(got, f.want) || told != 1 {
+			t.Errorf("%v: the file has %d bytes, %v; told %d times", none, len(got), err, told)
+		}
+	}
+	for _, lost := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		l := lasting{unsure: func() { t.Errorf("%v is taken for a file system that cannot", lost) }}
+		if err := l.pass(&fs.PathError{Op: "sync", Err: lost}); !errors.Is(err, lost) {
+			t.Errorf("%v is passed over", lost)
+		}
+	}
+	if err := (&lasting{}).pass(nil); err != nil {
+		t.Error(err)
 	}
 }

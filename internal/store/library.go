@@ -17,6 +17,7 @@ var (
 	ErrChanged = errors.New("the file has changed since it was shared")
 	ErrShared  = errors.New("a file of that name is shared already")
 	ErrNoFile  = errors.New("it is no ordinary file")
+	ErrLinked  = errors.New("the file has other names elsewhere")
 )
 
 // Library is what this peer shares, by name. All methods may be called at once from any goroutine.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,9 +52,10 @@ type PartialConfig struct {
 	Target   string // name of the file in Dir
 	Key      string // what is downloaded, as far as a rerun must find it again: the same key, the same partial download
 	Layout   Layout
-	UnitSize int64 // bytes in each unit but the last
-	Size     int64 // bytes in all, at least 1
-	Restart  bool  // throw away what an earlier run left, instead of resuming
+	UnitSize int64  // bytes in each unit but the last
+	Size     int64  // bytes in all, at least 1
+	Restart  bool   // throw away what an earlier run left, instead of resuming
+	Unsure   func() // told once if the file system cannot make bytes last; nil: nobody
 }
 
 // Units returns how many units the content has.
@@ -69,6 +71,8 @@ type Partial struct {
 	log  *os.File // the journal
 	sum  uint32   // its header's
 	data dataFiles
+
+	lasting lasting
 
 	mu   sync.Mutex     // guards have and news
 	have *bitset.BitSet // units that are complete
@@ -95,6 +99,16 @@ type dataFiles interface {
 // FreeSpace returns how many bytes this user can still write below a folder.
 func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }
 
+// Spare returns how many bytes of a folder's disk are left free by who does not say otherwise: 1 GiB, or 2 % of a disk of which that is less.
+func Spare(dir string) int64 {
+	const most = 1 << 30
+	size, err := diskSize(dir)
+	if err != nil {
+		return most
+	}
+	return min(most, size/50)
+}
+
 // PartialDir returns the name of the hidden folder in which a download of this key is kept: ".shoal-" and 26 base32
 // characters, the first 128 bits of the key's BLAKE3 hash.
 func PartialDir(key string) string {
@@ -111,16 +125,50 @@ func OpenPartial(cfg PartialConfig) (*Partial, error) {
 	if cfg.Layout == UnitFiles && strings.HasSuffix(cfg.Target, unitSuffix) {
 		return nil, fmt.Errorf("%s: %w as the name of a chunk file may be", filepath.Join(cfg.Dir, cfg.Target), ErrExists)
 	}
+	if !canHave(runtime.GOOS, cfg.Target) {
+		return nil, fmt.Errorf("%w: %q", ErrNames, cfg.Target)
+	}
 	root, err := os.OpenRoot(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	p := &Partial{cfg: cfg, root: root, dir: PartialDir(cfg.Key)}
+	p := &Partial{cfg: cfg, root: root, dir: PartialDir(cfg.Key), lasting: lasting{unsure: cfg.Unsure}}
 	if err := p.open(); err != nil {
 		p.Close()
-		return nil, err
+		return nil, inside(cfg.Dir, err)
 	}
 	return p, nil
+}
+
+// SweepPartial removes the traces of a run that was killed after it had given the file its name, where they are all that it has left: no
+// other run would, since the target exists.
+func SweepPartial(dir, target, key string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	p := &Partial{cfg: PartialConfig{Dir: dir, Target: target, Key: key}, root: root, dir: PartialDir(key)}
+	defer p.Close()
+	if !p.tracesOnly() {
+		return nil
+	}
+	if err := p.takeLock(); err != nil || !p.tracesOnly() {
+		return err
+	}
+	if err := errors.Join(syncDir(root, "."), p.wipe()); err != nil {
+		return err
+	}
+	return errors.Join(removeFile(root, filepath.Join(p.dir, "lock")), root.Remove(p.dir))
+}
+
+// tracesOnly says whether the hidden folder is there, and has nothing that a download would resume from.
+func (p *Partial) tracesOnly() bool {
+	if fi, err := p.root.Lstat(p.dir); err != nil || !fi.IsDir() || !isOurs(fi) {
+		return false
+	}
+	_, data := p.root.Lstat(filepath.Join(p.dir, "data"))
+	_, journal := p.root.Lstat(filepath.Join(p.dir, "journal"))
+	return p.wasPublished() || errors.Is(data, fs.ErrNotExist) && errors.Is(journal, fs.ErrNotExist)
 }
 
 func (p *Partial) open() error {
@@ -251,7 +299,7 @@ func sameFile(f *os.File, fi os.FileInfo) bool {
 
 // wipe removes what earlier runs left. The lock is kept. Unit files are removed only if the journal has them as ours.
 func (p *Partial) wipe() error {
-	if f, err := p.root.Open(filepath.Join(p.dir, "journal")); err == nil {
+	if f, err := p.root.OpenFile(filepath.Join(p.dir, "journal"), os.O_RDONLY|noWait, 0); err == nil {
 		var units uint32
 		var removed error
 		_, err := replay(f, func(j journal) error {
@@ -340,7 +388,7 @@ func (p *Partial) beginJournal() error {
 	if err := p.record(recordMade, p.made); err != nil { // those of the journal that this one replaces
 		return err
 	}
-	if err := p.log.Sync(); err != nil {
+	if err := p.lasting.pass(p.log.Sync()); err != nil {
 		return err
 	}
 	return errors.Join(syncDir(p.root, p.dir), syncDir(p.root, "."))
@@ -438,7 +486,7 @@ func (p *Partial) sync() error {
 	if err := p.record(recordThere, news); err != nil {
 		return err
 	}
-	if err := dataSync(p.log); err != nil {
+	if err := p.lasting.pass(dataSync(p.log)); err != nil {
 		return fmt.Errorf("sync journal of %s: %w", p.TargetPath(), err)
 	}
 	return nil
@@ -471,7 +519,7 @@ func (p *Partial) Assemble(ctx context.Context) error {
 
 // Hash feeds the assembled file to h. It tells progress, if that is not nil, how many bytes it has read.
 func (p *Partial) Hash(ctx context.Context, h hash.Hash, progress func(bytes int64)) error {
-	f, err := p.root.Open(filepath.Join(p.dir, "data"))
+	f, err := p.root.OpenFile(filepath.Join(p.dir, "data"), os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}
@@ -519,10 +567,10 @@ func (p *Partial) Publish(overwrite bool) error {
 	data := filepath.Join(p.dir, "data")
 	if overwrite {
 		if err := p.root.Rename(data, p.cfg.Target); err != nil {
-			return err
+			return inside(p.cfg.Dir, err)
 		}
 	} else if err := p.linkNew(data); err != nil {
-		return err
+		return inside(p.cfg.Dir, err)
 	}
 	if err := syncDir(p.root, "."); err != nil {
 		return err

@@ -83,7 +83,7 @@ func (s *scanner) dir(path string, depth int) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	d, err := s.s.root.Open(path)
+	d, err := s.s.root.OpenFile(path, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}

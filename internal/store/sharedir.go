@@ -172,7 +172,9 @@ func (d *SharedDir) CheckPiece(piece uint32) error {
 	}
 	h := hashers.Get().(*hasher)
 	defer hashers.Put(h)
-	if err := h.piece(d, g, piece, nil); err != nil || !d.Manifest.Verify(piece, &h.h) {
+	if err := h.piece(d, g, piece, nil); IsShortage(err) {
+		return err
+	} else if err != nil || !d.Manifest.Verify(piece, &h.h) {
 		return fmt.Errorf("%s: %w", filepath.Join(d.Path, changed), ErrChanged)
 	}
 	return nil

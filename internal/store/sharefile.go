@@ -128,6 +128,28 @@ func (s *SharedFile) Same() bool {
 	return err == nil && keyOf(fi) == s.key
 }
 
+// Own returns why a file of a folder into which others can put things is not to be shared unasked: its path is a link, or the file has other names
+// and not everybody may read it. So nobody gets at what only this process may read by giving it a name in that folder.
+func (s *SharedFile) Own() error {
+	f, err := s.file()
+	if err != nil {
+		return err
+	}
+	defer s.Rest()
+	own, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	fi, err := os.Lstat(s.Path)
+	switch {
+	case err != nil || !os.SameFile(own, fi):
+		return fmt.Errorf("%s: %w: a link is there, or another file", s.Path, ErrChanged)
+	case links(own) > 1 && own.Mode()&0o004 == 0:
+		return fmt.Errorf("%s: %w, and not everybody may read it", s.Path, ErrLinked)
+	}
+	return nil
+}
+
 // Whole returns the manifest with all that it consists of, from the cache, or from the file's bytes where the cache has lost it.
 func (s *SharedFile) Whole(ctx context.Context) (*content.Manifest, error) {
 	if !s.Manifest.IsBare() {

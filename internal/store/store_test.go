@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -418,6 +419,59 @@ func TestAnExistingTargetIsNeverReplacedUnasked(t *testing.T) {
 	wantFile(t, target)
 }
 
+// The run of which the target is left, and traces, is the last one: what comes after it says that the target exists.
+func TestTracesOfAFileThatHasItsNameAreSweptAndNothingElse(t *testing.T) {
+	eachLayout(t, func(t *testing.T, cfg PartialConfig) {
+		sweep := func(want string) {
+			t.Helper()
+			if err := SweepPartial(cfg.Dir, cfg.Target, cfg.Key); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(t, cfg.Dir); got != want {
+				t.Fatalf("%q are there, want %q", got, want)
+			}
+		}
+		sweep("")
+		p := open(t, cfg)
+		p.fill(t, 0, 1, 2, 3)
+		if err := errors.Join(p.Sync(), p.Assemble(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		hidden := filepath.Join(cfg.Dir, p.dir)
+		if err := os.Link(filepath.Join(hidden, "data"), filepath.Join(cfg.Dir, "file")); err != nil {
+			t.Fatal(err)
+		}
+		p.Close() // as if it had been killed
+		sweep("file")
+		wantFile(t, filepath.Join(cfg.Dir, "file"))
+
+		// Killed at the very end: the lock alone is left.
+		if err := errors.Join(os.Mkdir(hidden, 0o700), os.WriteFile(filepath.Join(hidden, "lock"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		sweep("file")
+
+		// What another file's download may be resumed from is left alone.
+		p = open(t, cfg)
+		p.fill(t, 2)
+		if err := errors.Join(p.Sync(), p.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sweep(names(t, cfg.Dir))
+		p = open(t, cfg)
+		wantUnits(t, p, 2)
+
+		// Nor is a folder touched that another process uses.
+		if err := os.Remove(filepath.Join(hidden, "journal")); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Remove(filepath.Join(hidden, "data"))
+		if err := SweepPartial(cfg.Dir, cfg.Target, cfg.Key); !errors.Is(err, ErrLocked) {
+			t.Errorf("of a download that runs: %v", err)
+		}
+	})
+}
+
 func TestATargetThatIsNoFileIsRefused(t *testing.T) {
 	for name, make := range map[string]func(string) error{
 		"folder":  func(path string) error { return os.Mkdir(path, 0o700) },
@@ -570,6 +624,87 @@ func TestWhatCannotBeShared(t *testing.T) {
 	}
 	if _, err := l.Share(filepath.Join(dir, "none"), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Share(pipe, ""); err == nil {
+		t.Error("shared a pipe")
+	}
+	if _, err := l.Share(os.DevNull, ""); !errors.Is(err, ErrNoFile) {
+		t.Errorf("a device: %v", err)
+	}
+}
+
+// What takes the place of a shared file, or of the folder in which it lies, is not served under its name, whatever it is: what was opened stays what it was.
+func TestWhatTakesAFilesPlaceIsNotServed(t *testing.T) {
+	for name, swap := range map[string]func(folder, path string) error{
+		"a link": func(_, path string) error {
+			return errors.Join(os.Rename(path, path+".old"), os.Symlink("/etc/passwd", path))
+		},
+		"a pipe":   func(_, path string) error { return errors.Join(os.Remove(path), mkfifo(path, 0o600)) },
+		"a folder": func(_, path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"a file of its bytes": func(_, path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("shared"), 0o600))
+		},
+		"another folder": func(folder, path string) error {
+			return errors.Join(os.Rename(folder, folder+".old"), os.Mkdir(folder, 0o700), os.WriteFile(path, []byte("secret"), 0o600))
+		},
+	} {
+		folder := filepath.Join(t.TempDir(), "d")
+		path := filepath.Join(folder, "f")
+		if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(path, []byte("shared"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		l := NewLibrary()
+		s, err := l.Share(path, "")
+		if err == nil {
+			err = swap(folder, path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.InPlace(); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v, want ErrChanged", name, err)
+		}
+		b := make([]byte, 6)
+		if n, _ := s.ReadAt(b, 0); string(b[:n]) != "shared" {
+			t.Errorf("%s: read %q", name, b[:n])
+		}
+		l.Close()
+	}
+}
+
+// In a folder into which others can put things, a link and a hard link to what only we may read are not shared unasked.
+func TestWhatSomebodyMayHavePutIntoAFolder(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("who may not read a file cannot give it another name there")
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	for name, c := range map[string]struct {
+		perm os.FileMode
+		put  func(path string) error
+		want error
+	}{
+		"a file":                           {0o600, func(path string) error { return os.Rename(secret, path) }, nil},
+		"another name of what all may see": {0o644, func(path string) error { return os.Link(secret, path) }, nil},
+		"another name of a secret":         {0o600, func(path string) error { return os.Link(secret, path) }, ErrLinked},
+		"a link":                           {0o644, func(path string) error { return os.Symlink(secret, path) }, ErrChanged},
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := errors.Join(os.WriteFile(secret, []byte("x"), c.perm), os.Chmod(secret, c.perm), c.put(path)); err != nil {
+			t.Fatal(err)
+		}
+		s, _, err := ShareFile(t.Context(), path, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Own(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		s.Close()
+		os.Remove(secret)
 	}
 }
 

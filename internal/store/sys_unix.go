@@ -23,6 +23,14 @@ func isOurs(fi fs.FileInfo) bool {
 	return !ok || int(st.Uid) == os.Geteuid()
 }
 
+// links returns how many names a file has.
+func links(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Nlink)
+	}
+	return 1
+}
+
 // freeSpace returns how many bytes an ordinary user can still write below dir.
 func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t
@@ -30,6 +38,15 @@ func freeSpace(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// diskSize returns how many bytes the disk of dir has.
+func diskSize(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 // allocated returns how many bytes of the disk a file takes.
@@ -42,7 +59,8 @@ func allocated(fi fs.FileInfo) int64 {
 
 // syncDir makes the names in a folder last. File systems that cannot are not our user's mistake.
 func syncDir(root *os.Root, name string) error {
-	d, err := root.Open(name)
+	// Another may have put something in its place: a pipe would never open.
+	d, err := root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -51,4 +69,15 @@ func syncDir(root *os.Root, name string) error {
 		return err
 	}
 	return nil
+}
+
+// fileKey is what only one file has at a time.
+type fileKey struct{ dev, ino uint64 }
+
+func inodeOf(fi fs.FileInfo) (key fileKey, ok bool) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if ok {
+		key = fileKey{uint64(st.Dev), st.Ino}
+	}
+	return key, ok
 }

@@ -25,6 +25,7 @@ type tree struct {
 	head    File
 	rest    File // nil: nothing is in it
 	files   *openFiles[File]
+	lasting *lasting
 
 	mu     sync.Mutex // guards what follows
 	staged []bool     // entries whose files are in the hidden directory
@@ -33,8 +34,8 @@ type tree struct {
 	dirty  map[int32]bool // what was written since the last sync
 }
 
-func newTree(root Folder, hidden, target string, head File) *tree {
-	t := &tree{root: root, hidden: hidden, target: target, head: head, dirty: make(map[int32]bool)}
+func newTree(d *Download, hidden string, head File) *tree {
+	t := &tree{root: d.root, hidden: hidden, target: d.cfg.Target, head: head, lasting: &d.lasting, dirty: make(map[int32]bool)}
 	t.files = newOpenFiles(t.open)
 	return t
 }
@@ -152,7 +153,7 @@ func (t *tree) DataSync() error {
 	}
 	slices.Sort(dirty)
 	for _, i := range dirty {
-		if err := t.use(i, File.DataSync); err != nil {
+		if err := t.use(i, func(f File) error { return t.lasting.pass(f.DataSync()) }); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,9 @@ const (
 	// A client that lost its server comes back after a random part of a wait, which doubles from minRetry to maxRetry.
 	minRetry = 250 * time.Millisecond
 	maxRetry = 5 * time.Second
+	// refusals is how often in a row a server may close at once before a client believes that it is not wanted: one that
+	// ends, or is killed, does so too, and may be back by the next time.
+	refusals = 3
 	// MaxKnown is the most members a client keeps: a server's claims do not fill its memory.
 	MaxKnown = 1 << 16
 	// goodbye is how long a client that leaves waits for the server to take its remove.
@@ -75,7 +78,7 @@ func NewClient(cfg ClientConfig) *Client {
 }
 
 // Run enters the swarm and reports what the server tells, until ctx ends; then it leaves, and returns nil. When the
-// server cannot be reached at the first attempt, or ends the connection before it told anything, that error is returned. Later
+// server cannot be reached at the first attempt, or ends each of the first connections before it told anything, that error is returned. Later
 // losses are reported as events, and the client comes back by itself. Events come one at a time; report must not block.
 func (c *Client) Run(ctx context.Context, report func(Event)) error {
 	conn, err := c.dial(ctx)
@@ -83,15 +86,17 @@ func (c *Client) Run(ctx context.Context, report func(Event)) error {
 		return err
 	}
 	wait := minRetry
-	for first := true; ; first = false {
+	for refused, entered := 0, false; ; {
 		since := time.Now()
 		err := c.session(ctx, conn, report)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if first && len(c.known) == 0 && time.Since(since) < settle {
+		if entered = entered || len(c.known) > 0 || time.Since(since) >= settle; !entered {
 			// A server that refuses us closes; if it had not read our add by then, that looks like a reset.
-			return fmt.Errorf("%w: %w", ErrClosed, err)
+			if refused++; refused == refusals {
+				return fmt.Errorf("%w: %w", ErrClosed, err)
+			}
 		}
 		if time.Since(since) > maxRetry {
 			wait = minRetry

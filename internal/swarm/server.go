@@ -15,6 +15,7 @@ import (
 
 	"shoal/internal/classic"
 	"shoal/internal/offence"
+	"shoal/internal/throttle"
 )
 
 // Bounds of a server. docs/CLASSIC.md section 7.
@@ -34,12 +35,13 @@ const (
 // Reasons for which a server refuses a peer: keys of [Server.Refused].
 const (
 	RefusedMode     = "mode"          // a mode that is neither add nor remove
-	RefusedAddress  = "address"       // an add with an address that is not the connection's own
+	RefusedAddress  = "address"       // an add with an address that is not the connection's own, or is where this server listens
 	RefusedOrder    = "order"         // a remove first, a second add, a remove of somebody else
 	RefusedSilent   = "silent"        // no whole message within MessageTimeout
 	RefusedSlow     = "slow reader"   // took no write within WriteTimeout, or fell MaxBehind behind
 	RefusedFull     = "full"          // more connections than MaxMembers
-	RefusedTooMany  = "too many"      // more connections from one address than MaxPerAddress
+	RefusedTooMany  = "too many"      // more connections from one address than MaxPerAddress, or from its network than half of MaxMembers
+	RefusedOften    = "too often"     // more connections came from one address than JoinBurst and JoinRate allow
 	RefusedNotIPv4  = "not IPv4"      // the classic protocol cannot name it
 	RefusedTrailing = "trailing data" // bytes behind a remove
 	RefusedCut      = "cut message"   // the connection ended in the middle of a message
@@ -49,6 +51,8 @@ const (
 type ServerConfig struct {
 	MaxMembers    int                 // connections at once; default 65,536
 	MaxPerAddress int                 // connections at once from one address; default 4,096
+	JoinBurst     int                 // connections from one address at once, whether they end or not; default MaxPerAddress, at least 256
+	JoinRate      int                 // and then per second; default 10
 	KeepAlive     net.KeepAliveConfig // how soon a peer is missed whose cable was pulled; default 15 s + 3 x 5 s
 	Log           *slog.Logger        // default: none
 }
@@ -68,6 +72,9 @@ type Server struct {
 	registry   *Registry
 	conns      map[*serverConn]struct{} // all that are open
 	perAddress map[netip.Addr]int
+	perNetwork map[netip.Addr]int
+
+	visits *throttle.Visits[netip.Addr]
 }
 
 // serverConn is one peer's connection. Its fields from member on are guarded by Server.mu.
@@ -87,6 +94,12 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.MaxPerAddress == 0 {
 		cfg.MaxPerAddress = 4096
 	}
+	if cfg.JoinBurst == 0 {
+		cfg.JoinBurst = max(cfg.MaxPerAddress, 256)
+	}
+	if cfg.JoinRate == 0 {
+		cfg.JoinRate = 10
+	}
 	if !cfg.KeepAlive.Enable {
 		cfg.KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 	}
@@ -97,6 +110,7 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg: cfg, log: cfg.Log, refused: offence.NewBook(cfg.Log),
 		wake:     make(chan struct{}, 1),
 		registry: NewRegistry(), conns: make(map[*serverConn]struct{}), perAddress: make(map[netip.Addr]int),
+		perNetwork: make(map[netip.Addr]int), visits: throttle.NewVisits[netip.Addr](cfg.JoinBurst, cfg.JoinRate),
 	}
 }
 
@@ -166,18 +180,22 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) admit(conn net.Conn) *serverConn {
 	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	c := &serverConn{Conn: conn, remote: netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())}
+	from := c.remote.Addr()
 	s.mu.Lock()
 	reason := ""
 	switch {
-	case !c.remote.Addr().Is4():
+	case !from.Is4():
 		reason = RefusedNotIPv4
 	case len(s.conns) >= s.cfg.MaxMembers:
 		reason = RefusedFull
-	case s.perAddress[c.remote.Addr()] >= s.cfg.MaxPerAddress:
+	case s.perAddress[from] >= s.cfg.MaxPerAddress, !from.IsLoopback() && s.perNetwork[throttle.Network(from)] >= s.cfg.MaxMembers/2:
 		reason = RefusedTooMany
+	case !s.visits.May(from, time.Now()): // whoever comes and goes is told to all, each time
+		reason = RefusedOften
 	default:
 		s.conns[c] = struct{}{}
-		s.perAddress[c.remote.Addr()]++
+		s.perAddress[from]++
+		s.perNetwork[throttle.Network(from)]++
 	}
 	s.mu.Unlock()
 	if reason != "" {
@@ -210,6 +228,8 @@ func (s *Server) enter(c *serverConn) (reason string, err error) {
 		return RefusedOrder, errors.New("remove before add")
 	case m.Addr.Addr() != c.remote.Addr():
 		return RefusedAddress, fmt.Errorf("add of %v", m.Addr)
+	case m.Addr.String() == c.LocalAddr().String(): // all others would call us
+		return RefusedAddress, errors.New("add of the server's own address")
 	}
 	c.SetReadDeadline(time.Time{})
 	s.mu.Lock()
@@ -253,9 +273,8 @@ func (s *Server) end(c *serverConn, reason string, err error) {
 		s.registry.Leave(c.member)
 	}
 	delete(s.conns, c)
-	if s.perAddress[c.remote.Addr()]--; s.perAddress[c.remote.Addr()] == 0 {
-		delete(s.perAddress, c.remote.Addr())
-	}
+	less(s.perAddress, c.remote.Addr())
+	less(s.perNetwork, throttle.Network(c.remote.Addr()))
 	s.mu.Unlock()
 	s.wakeTeller()
 	if reason != "" {
@@ -270,9 +289,21 @@ func (s *Server) end(c *serverConn, reason string, err error) {
 	}
 }
 
+func less(count map[netip.Addr]int, a netip.Addr) {
+	if count[a]--; count[a] == 0 {
+		delete(count, a)
+	}
+}
+
 // readMember reads one message into b, of which n bytes have come already, or whose first read ended in err. The reason is
 // that for which the peer is to be refused: an end between messages is an error, and no offence.
 func readMember(c net.Conn, b []byte, n int, err error) (m classic.Member, reason string, _ error) {
+	if err == nil && n == 0 {
+		n, err = io.ReadAtLeast(c, b, 1)
+	}
+	if n > 0 && b[0] > byte(classic.Add) { // nothing that follows is waited for
+		return m, RefusedMode, fmt.Errorf("%w: %d", classic.ErrMode, b[0])
+	}
 	if err == nil && n < len(b) {
 		var more int
 		more, err = io.ReadFull(c, b[n:])

@@ -304,6 +304,41 @@ func TestAClientWaitsBeforeItComesBack(t *testing.T) {
 	}
 }
 
+// A server that is killed while it lets us in closes at once, as one that refuses us does: only one that does so again and again refuses us.
+func TestAClientTellsARefusalFromAServerThatDies(t *testing.T) {
+	for closes, want := range map[int]error{refusals - 1: nil, refusals: ErrClosed} {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go func() { // ends with ln
+			for n := 1; ; n++ {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				io.ReadFull(conn, make([]byte, 7))
+				if n <= closes {
+					conn.Close()
+					continue
+				}
+				conn.Write([]byte{1, 127, 0, 0, 1, 0, 9})
+			}
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		err = NewClient(ClientConfig{Server: ln.Addr().String(), Port: 7}).Run(ctx, func(e Event) {
+			if e.Kind == Came {
+				cancel()
+			}
+		})
+		cancel()
+		if !errors.Is(err, want) {
+			t.Errorf("closed at once %d times: %v, want %v", closes, err, want)
+		}
+	}
+}
+
 func TestTooManyConnectionsFromOneAddressAreRefused(t *testing.T) {
 	s, addr := start(t, ServerConfig{MaxPerAddress: 2})
 	a, b := dial(t, addr), dial(t, addr)

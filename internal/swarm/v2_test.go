@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -464,4 +465,28 @@ func TestAMemberTellsTenThousandContents(t *testing.T) {
 			t.Fatal("the old name is still there, or the new one is not")
 		}
 	}
+}
+
+// The table of a hundred thousand members, each with a content of its own, takes little of each.
+func TestTheTableOfAHundredThousandMembersIsSmall(t *testing.T) {
+	const n = 100_000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	table := NewTable(rand.New(rand.NewPCG(1, 2)))
+	for i := range uint64(n) {
+		k := PeerKey{wire.PeerID{byte(i), byte(i >> 8), byte(i >> 16)}, i}
+		table.Enter(k, "member", "machine", "", []string{"10.0.0.1:50002"})
+		if _, err := table.Hold(k, content.ID(k.ID), 5, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if each := (heap() - before) / n; each > 2<<10 {
+		t.Errorf("%d bytes for each", each)
+	}
+	runtime.KeepAlive(table)
 }

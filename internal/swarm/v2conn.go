@@ -66,7 +66,7 @@ func newV2conn(c net.Conn, flush func() error) *v2conn {
 		flush = func() error { return nil }
 	}
 	return &v2conn{
-		Conn: c, flush: flush, in: bufio.NewReaderSize(c, 4<<10), began: time.Now(), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {},
+		Conn: c, flush: flush, in: bufio.NewReaderSize(c, 512), began: time.Now(), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {},
 	}
 }
 

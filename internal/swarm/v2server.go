@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"shoal/internal/offence"
+	"shoal/internal/throttle"
 	"shoal/internal/wire"
 )
 
@@ -21,6 +22,13 @@ const (
 	// contents has three for each.
 	v2Rate  = 500
 	v2Burst = 32768
+	// Rates of retracts, of which each is told to all who follow the content: who holds all that one may hold can let go of it at once.
+	retractRate  = 20
+	retractBurst = MaxHolds
+	// maxInstances bounds the connections of one peer, however many processes it says to be: its part of each draw is bounded by that.
+	maxInstances = 64
+	// enterRate is how often one peer may enter per second, beyond four times maxInstances at once.
+	enterRate = 30
 	// v2Look is how often the server looks for removals that another process wrote.
 	v2Look = 500 * time.Millisecond
 )
@@ -33,6 +41,7 @@ const (
 	RefusedV2Slow    = "v2 slow"
 	RefusedV2Record  = "v2 record"
 	RefusedV2Removed = "v2 removed"
+	RefusedV2Many    = "v2 too many" // connections of one peer, or it enters too often
 )
 
 // V2Config says how a [V2] works. The functions are identity's.
@@ -59,11 +68,15 @@ type V2 struct {
 	mu      sync.Mutex // guards what follows
 	table   *Table
 	members map[PeerKey]*v2member
-	told    int // removals that everybody has been told
+	of      map[wire.PeerID]int // how many of members are of a peer
+	told    int                 // removals that everybody has been told
 	// activity is what people are told of.
 	activity activity
 
 	reaching chan struct{} // holds one for each attempt under way to reach a member
+	entering *throttle.Visits[wire.PeerID]
+
+	retractBurst float64 // for tests
 }
 
 // v2member is one connection that has entered.
@@ -84,7 +97,9 @@ func NewV2(cfg V2Config) *V2 {
 	return &V2{
 		cfg: cfg, began: time.Now(), members: make(map[PeerKey]*v2member),
 		table: NewTable(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))), told: len(cfg.Removals()),
-		reaching: make(chan struct{}, maxReaching),
+		reaching: make(chan struct{}, maxReaching), of: make(map[wire.PeerID]int),
+		entering:     throttle.NewVisits[wire.PeerID](4*maxInstances, enterRate),
+		retractBurst: retractBurst,
 	}
 }
 
@@ -165,7 +180,10 @@ func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role stri
 
 func idText(id wire.PeerID) string { return fmt.Sprintf("%x", id[:5]) }
 
-var errV2Flood = errors.New("too many messages")
+var (
+	errV2Flood = errors.New("too many messages")
+	errV2Many  = errors.New("too many connections of one peer")
+)
 
 func reasonOfEnd(err error) string {
 	switch {
@@ -177,6 +195,8 @@ func reasonOfEnd(err error) string {
 		return RefusedV2Flood
 	case errors.Is(err, errV2Outbox):
 		return RefusedV2Slow
+	case errors.Is(err, errV2Many):
+		return RefusedV2Many
 	}
 	return ""
 }
@@ -238,9 +258,17 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 		return nil, errors.New("removed")
 	}
 	old := s.members[m.key]
+	if old == nil && s.of[id] >= maxInstances || !s.entering.May(id, time.Now()) {
+		s.mu.Unlock()
+		c.SetWriteDeadline(time.Now().Add(v2Bye))
+		_ = c.now(&wire.Bye{Reason: wire.ReasonLimit, Text: errV2Many.Error()})
+		return nil, errV2Many
+	}
 	if old != nil { // it has come back before we saw it go
 		old.end(&wire.Bye{Reason: wire.ReasonDuplicate}, errors.New("replaced by a newer connection"))
 		s.tell(s.table.Leave(m.key))
+	} else {
+		s.of[id]++
 	}
 	s.members[m.key] = m
 	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
@@ -267,18 +295,29 @@ func dialable(from net.Addr, port uint16, named []string) (out []string) {
 	if port == 0 {
 		return nil
 	}
-	if remote.IsValid() && !remote.IsLinkLocalUnicast() { // which means nothing elsewhere
+	if IsPlace(remote) { // a link-local one means nothing elsewhere
 		out = append(out, netip.AddrPortFrom(remote, port).String())
 	}
 	for _, s := range named {
 		a, err := netip.ParseAddrPort(s)
-		if err != nil || a.Port() != port || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Addr().IsLinkLocalUnicast() ||
-			a.Addr().Unmap().IsLoopback() && !remote.IsLoopback() || slices.Contains(out, a.String()) || len(out) == 9 {
+		if err != nil || a.Port() != port || !IsPlace(a.Addr()) || a.Addr().Unmap().IsLoopback() && !remote.IsLoopback() {
 			continue
 		}
-		out = append(out, a.String())
+		if s = netip.AddrPortFrom(a.Addr().Unmap(), port).String(); !slices.Contains(out, s) && len(out) < 9 {
+			out = append(out, s)
+		}
 	}
 	return out
+}
+
+// IsPlace says whether an address that somebody names can be one machine's, wherever it is heard. An IPv4 address in the clothes of an IPv6 one is judged as
+// what it is: to dial ::ffff:0.0.0.0 is to dial oneself.
+func IsPlace(a netip.Addr) bool {
+	a = a.Unmap()
+	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() {
+		return false
+	}
+	return !a.Is4() || a.As4()[0] > 0 && a.As4()[0] < 240
 }
 
 func (s *V2) leave(m *v2member) {
@@ -286,6 +325,9 @@ func (s *V2) leave(m *v2member) {
 	defer s.mu.Unlock()
 	if s.members[m.key] == m {
 		delete(s.members, m.key)
+		if s.of[m.key.ID]--; s.of[m.key.ID] == 0 {
+			delete(s.of, m.key.ID)
+		}
 		s.happened(NewsLeft, m.key, "")
 		s.tell(s.table.Leave(m.key))
 	}
@@ -302,7 +344,7 @@ func (s *V2) tell(told []Told) {
 
 // converse takes a member's messages until it goes.
 func (s *V2) converse(ctx context.Context, m *v2member) error {
-	tokens, last := float64(v2Burst), time.Now()
+	all, retracts := newBucket(v2Burst, v2Rate), newBucket(s.retractBurst, retractRate)
 	for {
 		m.SetReadDeadline(time.Now().Add(v2Dead))
 		if ctx.Err() != nil {
@@ -312,10 +354,8 @@ func (s *V2) converse(ctx context.Context, m *v2member) error {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		tokens = min(v2Burst, tokens+now.Sub(last).Seconds()*v2Rate) - 1
-		last = now
-		if tokens < 0 {
+		_, retracted := msg.(*wire.Retract)
+		if now := time.Now(); !all.take(now) || retracted && !retracts.take(now) {
 			m.end(&wire.Bye{Reason: wire.ReasonLimit}, errV2Flood)
 			return errV2Flood
 		}
@@ -325,6 +365,22 @@ func (s *V2) converse(ctx context.Context, m *v2member) error {
 			return err
 		}
 	}
+}
+
+// bucket is how much of something one may do: so much at once, and then per second.
+type bucket struct {
+	most, perSecond, left float64
+	last                  time.Time
+}
+
+func newBucket(most, perSecond float64) *bucket {
+	return &bucket{most: most, perSecond: perSecond, left: most, last: time.Now()}
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.left = min(b.most, b.left+now.Sub(b.last).Seconds()*b.perSecond) - 1
+	b.last = now
+	return b.left >= 0
 }
 
 // take handles one message of a member.

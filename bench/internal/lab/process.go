@@ -39,6 +39,7 @@ type Event struct {
 	CPU   float64 `json:"cpu,omitempty"` // seconds that the process has used by then
 	What  string  `json:"what,omitempty"`
 	Cause string  `json:"cause,omitempty"`
+	Code  string  `json:"code,omitempty"`
 
 	Link    string `json:"link,omitempty"`    // how machines get into the swarm
 	Resumed int64  `json:"resumed,omitempty"` // bytes of a download that an earlier run has left,
@@ -141,6 +142,9 @@ func (p *Process) release() {
 
 func (p *Process) String() string { return strings.Join(p.cmd.Args[:min(2, len(p.cmd.Args))], " ") }
 
+// Complaint returns the end of what the process wrote to standard error, before it was waited for.
+func (p *Process) Complaint() string { return p.complaint() }
+
 // complaint returns the end of what the process wrote to standard error.
 func (p *Process) complaint() string {
 	const most = 2000
@@ -153,4 +157,20 @@ func (p *Process) complaint() string {
 		return err.Error()
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// Kill ends the process with SIGKILL, unless it has ended, and returns what it had printed that nobody has read, but for half a line.
+// It says whether it was killed.
+func (p *Process) Kill() (events []Event, killed bool) {
+	_ = p.cmd.Process.Kill()
+	for p.out.Scan() {
+		var e Event
+		if json.Unmarshal(p.out.Bytes(), &e) == nil {
+			events = append(events, e)
+		}
+	}
+	_ = p.cmd.Wait()
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	p.release()
+	return events, ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
