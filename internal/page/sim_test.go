@@ -159,6 +159,16 @@ func simPieces(count int, share float64, r *rand.Rand) *daemon.Pieces {
 			percent = 10 + r.IntN(80)
 		}
 		p.Have = append(p.Have, [2]int{1, percent})
+		under, rarest := 0, -1
+		if percent < 100 {
+			if rarest = 3 + r.IntN(5); r.Float64() < 0.02 {
+				rarest = 1
+			}
+			if r.Float64() < 0.03 {
+				under = 1
+			}
+		}
+		p.Under, p.Rarest = append(p.Under, [2]int{1, under}), append(p.Rarest, [2]int{1, rarest})
 	}
 	return p
 }
@@ -206,7 +216,7 @@ func lookingPeer() *sim {
 		{Time: at, Text: `download of "ubuntu-lab.img" added`}, {Time: at.Add(2 * time.Second), Text: "10.0.0.33 sent wrong data for piece 1021: it is cut off for ten minutes"},
 	}}
 	for i := range 12 {
-		n := daemon.Neighbour{Peer: fmt.Sprintf("k7f%dq", i), Addr: fmt.Sprintf("10.0.0.%d:50002", 21+i), Pieces: 16384 - 1300*i, Down: int64(212-17*i) << 20, Up: int64(96-7*i) << 20}
+		n := daemon.Neighbour{Peer: fmt.Sprintf("k7f%dq", i), Addr: fmt.Sprintf("10.0.0.%d:50002", 21+i), Pieces: 16384 - 1300*i, Down: int64(212-17*i) << 20, Up: int64(96-7*i) << 20, RTT: float64(3+5*i) / 10_000}
 		s.detail.Neighbours = append(s.detail.Neighbours, n)
 	}
 	s.stats = daemon.Stats{
