@@ -125,32 +125,33 @@ func eventually(t *testing.T, what string, so func() bool) {
 
 // event is a line that the program prints with --json.
 type event struct {
-	T        string
-	Name     string
-	Path     string
-	Link     string
-	ID       string
-	URL      string
-	Resolve  string
-	CACert   string
-	Token    string
-	Wasted   int64
-	Holders  int
-	Shares   int
-	Peer     string
-	Addr     string
-	Text     string
-	Code     string
-	Cause    string
-	Size     int64
-	Resumed  int64
-	Done     int64
-	Total    int64
-	Fetched  int64
-	Sources  int
-	Exit     int
-	Verified bool
-	Already  bool
+	T           string
+	Name        string
+	Path        string
+	Link        string
+	ID          string
+	URL         string
+	Fingerprint string
+	Resolve     string
+	CACert      string
+	Token       string
+	Wasted      int64
+	Holders     int
+	Shares      int
+	Peer        string
+	Addr        string
+	Text        string
+	Code        string
+	Cause       string
+	Size        int64
+	Resumed     int64
+	Done        int64
+	Total       int64
+	Fetched     int64
+	Sources     int
+	Exit        int
+	Verified    bool
+	Already     bool
 
 	Reachable bool
 }

@@ -22,6 +22,7 @@ type SwarmConfig struct {
 	Token    string
 	Page     fs.FS
 	URL      string // of the page
+	Print    string // the fingerprint of a certificate that was made here for it; empty: there is none
 	Swarm    string // the swarm's id
 	Name     string // of this machine, for people
 	Version  string
@@ -41,7 +42,7 @@ func NewSwarm(cfg SwarmConfig) *SwarmServer {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &SwarmServer{cfg: cfg, door: door{
-		token: cfg.Token, url: cfg.URL, cookie: "shoal-server", command: "shoal web server", page: cfg.Page, explain: cfg.Explain, log: cfg.Log,
+		token: cfg.Token, url: cfg.URL, print: cfg.Print, cookie: "shoal-server", command: "shoal web server", page: cfg.Page, explain: cfg.Explain, log: cfg.Log,
 		mux: http.NewServeMux(),
 	}}
 	for _, r := range []struct {

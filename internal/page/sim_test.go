@@ -21,6 +21,8 @@ type sim struct {
 	detail daemon.Detail // of the first
 	stats  daemon.Stats
 	change func(s *sim) []daemon.Row // nil: nothing changes
+	every  time.Duration             // 0: a quarter of a second
+	step   int
 
 	mu     sync.Mutex // guards all
 	number uint64
@@ -31,7 +33,11 @@ var errSim = errors.New("a simulated peer does not do that")
 
 // Run publishes figures, and what changes.
 func (s *sim) Run(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
+	every := s.every
+	if every == 0 {
+		every = 250 * time.Millisecond
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -52,8 +58,16 @@ func (s *sim) Run(ctx context.Context) error {
 			}
 		}
 		s.publish("stats", s.stats)
+		s.step++
 		s.mu.Unlock()
 	}
+}
+
+// steps is how often it has changed.
+func (s *sim) steps() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.step
 }
 
 func (s *sim) publish(kind string, v any) {
