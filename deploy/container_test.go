@@ -67,8 +67,8 @@ func TestWhatTheImageRunsRunsInNothing(t *testing.T) {
 		return c
 	}
 	entry := list("ENTRYPOINT")
-	make := run(append(entry, "server", "--json", "--listen", "127.0.0.1:0", "--no-lan")...)
-	until(t, make, `"t":"listening"`) // which makes a swarm
+	server := run(append(entry, "server", "--json", "--listen", "127.0.0.1:0", "--no-lan")...)
+	until(t, server, `"t":"listening"`) // which makes a swarm
 	peer := run(append(append(entry, list("CMD")...), "--json", "--listen", "127.0.0.1:0", "--server-listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--no-lan")...)
 	check := strings.TrimPrefix(said("HEALTHCHECK"), "CMD ")
 	var health []string

@@ -66,7 +66,7 @@ func noScreenIsForgotten() (code int) {
 	paths, _ := filepath.Glob(filepath.Join("testdata", "screens", "*.txt"))
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".txt")
-		if _, was := compared.Load(name); !was && (os.Geteuid() == 0 || os.Getenv("CI") == "true") {
+		if _, was := compared.Load(name); !was && os.Getenv("CI") == "true" { // elsewhere a test may have been left out
 			fmt.Fprintf(os.Stderr, "no test compares %s\n", path)
 			code = 1
 		}
@@ -433,9 +433,7 @@ func newSwarmOf(t *testing.T) *swarm {
 func (s *scene) rottenShare(name string) (path, state string) {
 	s.t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "shoal-e2e-") // there, what a mapping writes changes no time
-	if err != nil {
-		s.t.Skip("left out: ", err)
-	}
+	require(s.t, err == nil, fmt.Sprint("a folder in memory: ", err))
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, name)
 	write(s.t, path, 640<<10, 7)

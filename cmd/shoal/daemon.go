@@ -83,13 +83,13 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 	if err != nil {
 		return err
 	}
-	url, print := "", ""
+	url, fingerprint := "", ""
 	if web != nil {
 		defer web.Close()
-		url, print = web.url, web.print
+		url, fingerprint = web.url, web.fingerprint
 	}
 	s := api.New(api.Config{
-		Engine: engine, Explain: told, Token: token, Roots: p.roots, Page: page.Peer(), URL: url, Print: print, Version: version, Commit: commit(), Log: log,
+		Engine: engine, Explain: told, Token: token, Roots: p.roots, Page: page.Peer(), URL: url, Fingerprint: fingerprint, Version: version, Commit: commit(), Log: log,
 	})
 	return p.run(ctx, engine, s, local, web)
 }

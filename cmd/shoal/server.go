@@ -112,7 +112,7 @@ func serveWithPage(ctx context.Context, e *env, host *serverHost, web *webPort) 
 	}
 	defer local.Close()
 	s := api.NewSwarm(api.SwarmConfig{
-		Overview: host.server.Overview, Explain: told, Token: token, Page: page.Server(), URL: web.url, Print: web.print,
+		Overview: host.server.Overview, Explain: told, Token: token, Page: page.Server(), URL: web.url, Fingerprint: web.fingerprint,
 		Swarm: host.sw.ID().String(), Name: machineName(), Version: version, Log: e.log(slog.LevelInfo),
 	})
 	g, inner := errgroup.WithContext(ctx)

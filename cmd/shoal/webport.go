@@ -40,9 +40,9 @@ func (c *peerConfig) webFlags(given webFlags) webFlags {
 // webPort is where a command's page and API are served.
 type webPort struct {
 	net.Listener
-	url   string
-	hosts []string // by which requests may name it
-	print string   // the fingerprint of a certificate that was made here; empty: there is none
+	url         string
+	hosts       []string // by which requests may name it
+	fingerprint string   // the fingerprint of a certificate that was made here; empty: there is none
 }
 
 // open opens the port; nil: there is to be none. Other: any port will do if another user's has this one. Beyond the loopback everything is encrypted.
@@ -133,7 +133,7 @@ func (w webFlags) secure(p *webPort, given *api.GivenCertificate, host, state st
 			return err
 		}
 		get = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
-		p.print = api.Fingerprint(cert)
+		p.fingerprint = api.Fingerprint(cert)
 	}
 	p.url = "https://" + net.JoinHostPort(first, port)
 	p.hosts = []string{strings.ToLower(net.JoinHostPort(first, port))}
@@ -150,7 +150,7 @@ func (w webFlags) secure(p *webPort, given *api.GivenCertificate, host, state st
 // announce says where the page is, and how to get in.
 func (p *webPort) announce(e *env, command string) {
 	e.screen.printf("  Page at %s :  %s    prints a link that lets a browser in\n", p.url, command)
-	if p.print != "" {
-		e.screen.printf("  It is encrypted with a certificate that this machine has made. Its SHA-256 fingerprint, which browsers show when they ask:\n  %s\n", p.print)
+	if p.fingerprint != "" {
+		e.screen.printf("  It is encrypted with a certificate that this machine has made. Its SHA-256 fingerprint, which browsers show when they ask:\n  %s\n", p.fingerprint)
 	}
 }

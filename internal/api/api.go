@@ -47,16 +47,16 @@ var document []byte
 
 // Config says how a [Server] works.
 type Config struct {
-	Engine  Engine
-	Explain func(error) *daemon.Failure
-	Token   string          // that lets in over the network
-	Roots   func() []string // below which paths must lie that come over the network
-	Page    fs.FS           // nil: there is none
-	URL     string          // of the page, as this machine's browsers reach it; empty: it is not served
-	Print   string          // the fingerprint of a certificate that was made here for it; empty: there is none
-	Version string
-	Commit  string
-	Log     *slog.Logger
+	Engine      Engine
+	Explain     func(error) *daemon.Failure
+	Token       string          // that lets in over the network
+	Roots       func() []string // below which paths must lie that come over the network
+	Page        fs.FS           // nil: there is none
+	URL         string          // of the page, as this machine's browsers reach it; empty: it is not served
+	Fingerprint string          // the fingerprint of a certificate that was made here for it; empty: there is none
+	Version     string
+	Commit      string
+	Log         *slog.Logger
 }
 
 // Server answers requests. Its methods may be called from any goroutine.
@@ -78,7 +78,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, epoch: strconv.FormatInt(time.Now().UnixNano(), 36)}
 	s.door = door{
-		token: cfg.Token, url: cfg.URL, print: cfg.Print, cookie: "shoal", command: "shoal web", page: cfg.Page, explain: cfg.Explain, log: cfg.Log, mux: http.NewServeMux(),
+		token: cfg.Token, url: cfg.URL, fingerprint: cfg.Fingerprint, cookie: "shoal", command: "shoal web", page: cfg.Page, explain: cfg.Explain, log: cfg.Log, mux: http.NewServeMux(),
 	}
 	s.registry = s.newRegistry()
 	s.routes()

@@ -117,16 +117,16 @@ type Login struct {
 
 // door is what all that is served has in common: who is let in, and the page's files.
 type door struct {
-	token   string // that lets in over the network
-	url     string // of the page; empty: it is not served
-	print   string // the fingerprint of a certificate that was made here
-	cookie  string // its name: cookies are the host's, whatever the port
-	command string // that prints a link
-	page    fs.FS  // nil: there is none
-	explain func(error) *daemon.Failure
-	log     *slog.Logger
-	keys    keys
-	mux     *http.ServeMux
+	token       string // that lets in over the network
+	url         string // of the page; empty: it is not served
+	fingerprint string // the fingerprint of a certificate that was made here
+	cookie      string // its name: cookies are the host's, whatever the port
+	command     string // that prints a link
+	page        fs.FS  // nil: there is none
+	explain     func(error) *daemon.Failure
+	log         *slog.Logger
+	keys        keys
+	mux         *http.ServeMux
 }
 
 func (s *door) newLogin(w http.ResponseWriter, r *http.Request) error {
@@ -139,7 +139,7 @@ func (s *door) newLogin(w http.ResponseWriter, r *http.Request) error {
 	if s.url == "" {
 		return &refusal{http.StatusConflict, "E-USAGE", "page and API are not served on any port", "it was started without --web", "start it with  --web 127.0.0.1:50080"}
 	}
-	return send(w, http.StatusCreated, Login{s.url + "/login?key=" + s.keys.make(), s.print})
+	return send(w, http.StatusCreated, Login{s.url + "/login?key=" + s.keys.make(), s.fingerprint})
 }
 
 // session is the cookie's value: it outlives the process, as the token does, and does not tell it.
