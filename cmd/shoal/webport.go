@@ -120,7 +120,7 @@ func (w webFlags) secure(p *webPort, given *api.GivenCertificate, host, state st
 	}
 	names = append(names, machineName(), "localhost", "127.0.0.1", "::1")
 	first := names[0]
-	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
+	var get func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	if given != nil {
 		get = given.Get
 		if own := given.Names(); len(own) > 0 && len(w.names) == 0 && !strings.HasPrefix(own[0], "*") {
