@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -32,6 +33,9 @@ const (
 	minGain = 100 * time.Millisecond
 	// maxCopies is how many copies of a piece are in flight at once, in the endgame.
 	maxCopies = 2
+	// crawlTime is how long the slower of so many copies must have been under way before it is given up for another one, from who is clearly
+	// sooner: whoever sends a byte a second would have the piece for ever otherwise.
+	crawlTime = time.Second
 	// rareDepth is how many of the rarest pieces are looked at for one that a neighbour has.
 	rareDepth = 256
 	// speedMean is over how many pieces a speed is a mean.
@@ -77,10 +81,11 @@ type Taker struct {
 	turn      uint64
 	rate      meter
 	best      peak
-	came      int64   // bytes since the last tick
-	site      *site   // nil: it is in none
-	outsiders int     // requests under way to neighbours that are not in it
-	speed     float64 // bytes per second at which pieces came, in the mean of all neighbours
+	came      int64    // bytes since the last tick
+	site      *site    // nil: it is in none
+	outsiders int      // requests under way to neighbours that are not in it
+	speed     float64  // bytes per second at which pieces came, in the mean of all neighbours
+	lost      []Cancel // requests that were given up for others, to be cancelled
 }
 
 // giverOf is what a taker knows of a neighbour.
@@ -301,6 +306,7 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 		return t.get(now, n, p, false)
 	}
 	if p, ok := t.endgame(now, g, n); ok {
+		t.makeRoom(now, p)
 		return t.get(now, n, p, true)
 	}
 	return t.pass(now, n, rewantTime)
@@ -463,11 +469,32 @@ func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok b
 		if rest <= worst || rest <= minGain || rest <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
 			continue
 		}
-		if _, copies := t.copies(f.piece); copies < maxCopies {
+		if fs, copies := t.copies(f.piece); copies < maxCopies || t.crawls(now, g, n, fs) {
 			best, worst, ok = f.piece, rest, true
 		}
 	}
 	return best, ok
+}
+
+// crawls says whether all copies of a piece would come clearly later than one from this neighbour, and have had their time.
+func (t *Taker) crawls(now time.Duration, g *giverOf, n int, fs [maxCopies]*flight) bool {
+	for _, f := range fs {
+		if f.peer == n || now-f.began < crawlTime || t.rest(now, f) <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
+			return false
+		}
+	}
+	return true
+}
+
+// makeRoom gives the slowest copy of a piece up, if there are as many as may be.
+func (t *Taker) makeRoom(now time.Duration, piece uint32) {
+	fs, copies := t.copies(piece)
+	if copies < maxCopies {
+		return
+	}
+	slowest := slices.MaxFunc(fs[:], func(a, b *flight) int { return cmp.Compare(t.rest(now, a), t.rest(now, b)) })
+	t.lost = append(t.lost, Cancel{slowest.peer, piece})
+	t.forget(slowest)
 }
 
 // rest returns how long a request is expected to take still.
@@ -662,5 +689,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	if t.site != nil {
 		t.siteTick(now)
 	}
+	stalled = append(stalled, t.lost...)
+	t.lost = nil
 	return stalled
 }

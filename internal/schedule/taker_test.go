@@ -314,6 +314,36 @@ func TestInTheEndgameTheLastPieceIsAskedForTwiceAndTheLoserIsCancelled(t *testin
 	}
 }
 
+// Two that send a byte a second each do not keep the last piece from who would send it at once.
+func TestCopiesThatCrawlGiveWayInTheEndgame(t *testing.T) {
+	c := newChair(t, 2, 4, nil)
+	for n := range 4 {
+		c.k.HasAll(c.now, n)
+	}
+	last := c.gets(0, 0, 1)
+	quick := c.gets(2, 0, 1)
+	c.moves(50*time.Millisecond, 2, quick, 100)
+	c.k.Verified(c.now, quick)
+	c.moves(50*time.Millisecond, 0, last, 1)
+	if a := c.k.Credit(c.now, 1, -1, true); !a.Get || a.Piece != last {
+		t.Fatalf("a second copy: %+v", a)
+	}
+	c.passes(2, false) // the second has not had its time
+	for range 3 {
+		c.moves(crawlTime/2, 0, last, 1)
+		c.moves(0, 1, last, 2)
+	}
+	c.gets(2, last)
+	if got := c.k.Tick(c.now); !slices.Equal(got, []Cancel{{0, last}}) {
+		t.Fatalf("given up: %v, want the slowest", got)
+	}
+	c.passes(0, false) // it would not be sooner
+	c.moves(100*time.Millisecond, 2, last, 100)
+	if got := c.k.Verified(c.now, last); !slices.Contains(got, Cancel{1, last}) || c.k.InFlight() != 0 {
+		t.Fatalf("cancelled %v, %d bytes in flight", got, c.k.InFlight())
+	}
+}
+
 func TestNothingIsAskedForTwiceWhileAnythingIsNotAskedForOnce(t *testing.T) {
 	c := newChair(t, 3, 2, nil)
 	c.k.HasAll(c.now, 0)
