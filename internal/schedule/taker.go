@@ -11,6 +11,8 @@ import (
 const (
 	// stallTime is how long a request may bring nothing before it is given to others.
 	stallTime = 5 * time.Second
+	// freshStall is that of a neighbour that has never sent anything: an honest one gives a credit when it can send soon.
+	freshStall = 2 * time.Second
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
@@ -98,6 +100,7 @@ type giverOf struct {
 	passed  bool          // it was told that there is no use for it: it is wanted again when there is
 	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
+	proven  bool          // it has sent a piece that was right
 	paused  time.Duration // until when it is not asked, since it stalled
 	flights int
 	asked   int64 // bytes asked of it and not received
@@ -390,8 +393,12 @@ func (t *Taker) full(now time.Duration) bool {
 	return coming >= limit
 }
 
-// crowded says whether more is asked of a neighbour than it sends in a second: it is not to take everything and send nothing.
+// crowded says whether more is asked of a neighbour than it sends in a second: it is not to take everything and send nothing. Who has never
+// sent a piece is asked for no more than an honest giver promises.
 func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
+	if !g.proven {
+		return g.flights >= perLeecher
+	}
 	return g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
 }
 
@@ -494,6 +501,9 @@ func (t *Taker) makeRoom(now time.Duration, piece uint32) {
 	}
 	slowest := slices.MaxFunc(fs[:], func(a, b *flight) int { return cmp.Compare(t.rest(now, a), t.rest(now, b)) })
 	t.lost = append(t.lost, Cancel{slowest.peer, piece})
+	if g := t.peers[slowest.peer]; now-slowest.last >= crawlTime {
+		g.paused = now + stallPause
+	}
 	t.forget(slowest)
 }
 
@@ -571,6 +581,7 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	for _, f := range fs[:copies] {
 		if f.got == t.cfg.PieceLen(piece) {
 			t.learn(now, f)
+			t.peers[f.peer].proven = true
 			if t.site != nil {
 				t.siteVerified(now, f)
 			}
@@ -676,7 +687,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.best.look(now, t.came)
 	t.came = 0
 	for _, f := range t.flights {
-		if now-f.last >= stallTime {
+		if silent := now - f.last; silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].rtt {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}

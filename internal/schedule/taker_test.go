@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// chair drives a Taker in words. Its content has pieces of 100 bytes.
+// chair drives a Taker in words. Its content has pieces of 100 bytes, and its neighbours have sent some before.
 type chair struct {
 	t    *testing.T
 	k    *Taker
@@ -28,6 +28,7 @@ func newChair(t *testing.T, pieces uint32, neighbours int, change func(*TakerCon
 	c := &chair{t: t, k: NewTaker(cfg), told: make(map[int]Want)}
 	for n := range neighbours {
 		c.k.AddPeer(c.now, n)
+		c.k.peers[n].proven = true
 	}
 	return c
 }
@@ -311,6 +312,32 @@ func TestInTheEndgameTheLastPieceIsAskedForTwiceAndTheLoserIsCancelled(t *testin
 	losers := c.k.Verified(c.now, slow)
 	if !slices.Contains(losers, Cancel{0, slow}) {
 		t.Fatalf("cancelled %v", losers)
+	}
+}
+
+// Who promises everything and has sent nothing yet is asked for as much as an honest giver promises, and is not waited for as long.
+func TestOneThatHasSentNothingYetIsTrustedWithLittle(t *testing.T) {
+	c := newChair(t, 100, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	c.k.peers[0].proven = false
+	first := c.gets(0, all(100)...)
+	second := c.gets(0, all(100)...)
+	c.passes(0, false)
+	c.now += freshStall - 1
+	if got := c.k.Tick(c.now); len(got) > 0 {
+		t.Fatalf("%v stalled too soon", got)
+	}
+	c.moves(0, 0, second, 1)
+	c.now++
+	if got := c.k.Tick(c.now); !slices.Equal(got, []Cancel{{0, first}}) {
+		t.Fatalf("stalled: %v", got)
+	}
+	c.now += stallPause
+	c.moves(0, 0, second, 99)
+	c.k.Verified(c.now, second)
+	for range 3 {
+		c.gets(0, all(100)...)
 	}
 }
 
