@@ -149,3 +149,12 @@ func TestPackagesImportOnlyWhatThePlanAllows(t *testing.T) {
 		}
 	}
 }
+
+// What lies is no part of the program.
+func TestLiarsAreForTestsAndBenchmarksAlone(t *testing.T) {
+	for dir, list := range imports(t) {
+		if slices.Contains(list, "shoal/internal/hostile") && !strings.HasPrefix(dir, "bench/") {
+			t.Errorf("%s imports the hostile peers", dir)
+		}
+	}
+}

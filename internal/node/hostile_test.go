@@ -3,12 +3,16 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"shoal/internal/content"
 	"shoal/internal/exchange"
@@ -112,6 +116,16 @@ func (c *crowd) offences(reason string) (n uint64) {
 	return n
 }
 
+// banned returns how many peers are cut off.
+func (c *crowd) banned() (n int) {
+	for _, m := range c.members {
+		m.ss.mu.Lock()
+		n += len(m.ss.banned)
+		m.ss.mu.Unlock()
+	}
+	return n
+}
+
 // Whatever one of them does, on either side, the others have the content soon.
 func TestASwarmWithAHostilePeerHasItsContent(t *testing.T) {
 	for _, role := range append(hostile.Roles(), hostile.Mixed) {
@@ -143,8 +157,8 @@ func judge(t *testing.T, c *crowd, did *hostile.Tally, role hostile.Role, side h
 	}
 	switch {
 	case role == hostile.Poisoner && side == hostile.Giving:
-		if c.offences(exchange.OffencePiece) == 0 || c.notes.Load() == 0 {
-			t.Errorf("of %d bytes of poison nobody was blamed", did.Given.Load())
+		if c.offences(exchange.OffencePiece) == 0 || c.notes.Load() == 0 || c.banned() == 0 {
+			t.Errorf("of %d bytes of poison nobody was blamed, named and cut off", did.Given.Load())
 		}
 		// Each who fetches has believed it at most for what it had promised when it was found out.
 		if most := int64(len(c.got)) * 9 * content.MinPiece; wasted > most {
@@ -155,4 +169,97 @@ func judge(t *testing.T, c *crowd, did *hostile.Tally, role hostile.Role, side h
 			t.Error("it goes on")
 		}
 	}
+}
+
+// The same in the classic protocol, where nothing can be verified: a wrong file is only found out by a digest, and then has no name.
+func TestAClassicSwarmWithAHostilePeerHasItsContent(t *testing.T) {
+	for _, role := range append(hostile.Roles(), hostile.Mixed) {
+		for _, side := range []hostile.Side{hostile.Giving, hostile.Taking} {
+			t.Run(fmt.Sprint(role, " ", side), func(t *testing.T) {
+				t.Parallel()
+				server, b := swarmAt(t), strings.Repeat("what is fetched ", 20_000)
+				sharer(t, server, "f", b)
+				did := &hostile.Tally{}
+				run(t, hostile.Config{Role: role, Side: side, Classic: server, Name: "f", Size: int64(len(b)), Tally: did})
+				eventually(t, "it is in the swarm", func() bool { return did.Talks.Load() > 0 || side == hostile.Giving })
+				sum := sha256.Sum256([]byte(b))
+				for range 2 {
+					oldGet(t, server, Digest{Algorithm: "sha256", New: sha256.New, Want: sum[:]}, did)
+				}
+				if did.Talks.Load() == 0 {
+					t.Error("nobody has spoken with it: this tests nothing")
+				}
+			})
+		}
+	}
+}
+
+// oldGet downloads a file, or is told that it was poisoned, and then has none. Again it may be luckier.
+func oldGet(t *testing.T, server string, want Digest, did *hostile.Tally) {
+	t.Helper()
+	for range 20 {
+		dir, given := t.TempDir(), did.Given.Load()
+		_, err := get(t, server, Request{Name: "f", Dir: dir, Digests: []Digest{want}})
+		if err == nil {
+			return
+		}
+		if _, there := os.Stat(filepath.Join(dir, "f")); there == nil {
+			t.Fatalf("there is a file, and %v", err)
+		}
+		if wrong := new(DigestError); !errors.As(err, &wrong) || did.Given.Load() == given {
+			t.Fatal(err)
+		}
+	}
+	t.Error("it is poisoned each time")
+}
+
+// All of them at once cost those who are honest no more than a few goroutines for each connection, and what is kept for one.
+func TestHostilePeersDoNotMakeOthersGrow(t *testing.T) {
+	l := newLab(t)
+	s, want := l.slowSource(2<<20, 2<<20)
+	did, stop := l.attack(hostile.Mixed, hostile.Both, s.Manifest)
+	var most, memory, sessions int
+	c := l.fetch(2, prefixOf(s), want, func(c *crowd) {
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			n := 0
+			for _, m := range c.members {
+				n += m.Sessions()
+			}
+			most, sessions = max(most, honestGoroutines()), max(sessions, n)
+			runtime.GC()
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			memory = max(memory, int(stats.HeapAlloc))
+		}
+	})
+	if did.Talks.Load() < 50 || did.Bombs.Load() == 0 {
+		t.Errorf("only %d connections, %d bombs", did.Talks.Load(), did.Bombs.Load())
+	}
+	// A handshake, a reader, a writer, a watcher, one that waits for each: and what a member has without neighbours.
+	if limit := 3*40 + 8*(2*sessions+64); most > limit {
+		t.Errorf("%d goroutines with %d sessions of two who fetch, at most %d may be", most, sessions, limit)
+	}
+	if limit := 128 << 20; memory > limit {
+		t.Errorf("%d bytes are live in all of the test, at most %d may be", memory, limit)
+	}
+	stop()
+	eventually(t, "the connections are gone", func() bool {
+		n := 0
+		for _, m := range c.members {
+			n += m.Sessions()
+		}
+		return n <= 4 && honestGoroutines() < 3*40+8*8
+	})
+}
+
+// honestGoroutines returns how many goroutines are in the code of honest peers.
+func honestGoroutines() (n int) {
+	b := make([]byte, 16<<20)
+	for stack := range bytes.SplitSeq(b[:runtime.Stack(b, true)], []byte("\n\n")) {
+		if bytes.Contains(stack, []byte("shoal/internal/node.")) && !bytes.Contains(stack, []byte("shoal/internal/hostile.")) {
+			n++
+		}
+	}
+	return n
 }

@@ -50,6 +50,8 @@ const (
 	maxPause  = 30 * time.Second
 	// newsTime is how long after its end a sent piece may go without anybody having it, before it counts as unsent.
 	newsTime = 2 * time.Second
+	// maxOwed is how many pieces one may take of a source and say nothing of, before others are served first.
+	maxOwed = 3
 	// keptExpired is how many expired credits of a leecher are remembered.
 	keptExpired = 64
 	// nameDepth is how many of the pieces that have not left are looked at for one that a leecher lacks.
@@ -127,6 +129,7 @@ type given struct {
 type landing struct {
 	piece uint32
 	due   time.Duration
+	to    *who
 }
 
 // who is an identity. It outlives its neighbours, so that nobody gains by coming back.
@@ -134,6 +137,7 @@ type who struct {
 	served int64         // the turn at which it was served last
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
+	owed   int           // pieces that it took and that nobody has said to have, since it last said anything
 }
 
 // leecher is a neighbour.
@@ -291,6 +295,9 @@ func (g *Giver) HasNow(c, n int, piece uint32) {
 	}
 	g.prepare(v)
 	v.known.set(piece)
+	if l := g.peer(n); l != nil {
+		l.owed = 0
+	}
 	if v.has[n] == nil {
 		v.has[n] = make(pieceSet, len(v.known))
 	}
@@ -335,7 +342,7 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	case !ok:
 		v.requeue(uint32(piece))
 	case !v.known.has(uint32(piece)):
-		v.landed = append(v.landed, landing{uint32(piece), now + newsTime})
+		v.landed = append(v.landed, landing{uint32(piece), now + newsTime, l.who})
 		g.soonest = min(g.soonest, now+newsTime)
 	}
 }
@@ -550,6 +557,9 @@ func (g *Giver) expire(now time.Duration) {
 			continue
 		}
 		for len(v.landed) > 0 && now >= v.landed[0].due {
+			if !v.known.has(v.landed[0].piece) {
+				v.landed[0].to.owed++
+			}
 			v.requeue(v.landed[0].piece)
 			v.landed = v.landed[1:]
 		}
@@ -676,7 +686,7 @@ func (g *Giver) promised() (count, rest, ahead, low, far float64) {
 
 // room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.
 func (l *leecher) room() bool {
-	if l.streak > 0 {
+	if l.streak > 0 || l.owed >= maxOwed {
 		return len(l.promises) == 0
 	}
 	if len(l.promises) >= maxPromises {
@@ -688,7 +698,7 @@ func (l *leecher) room() bool {
 // alone says whether one that is far may have another promise when nobody else can be given any: as many as all together may have otherwise.
 // With two, no more would ever be seen to be taken than two in a round trip.
 func (l *leecher) alone() bool {
-	if l.rtt < farTime || l.streak > 0 || l.slow || len(l.promises) == 0 || len(l.promises) >= maxPromises {
+	if l.rtt < farTime || l.streak > 0 || l.owed >= maxOwed || l.slow || len(l.promises) == 0 || len(l.promises) >= maxPromises {
 		return false
 	}
 	return float64(l.rest()) < l.trip()+float64(promises*l.promises[0].size)
@@ -705,6 +715,14 @@ func (l *leecher) rest() (n int64) {
 // trip returns the bytes that it takes in a round trip and aheadTime.
 func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
 
+// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first.
+func (l *leecher) before(other *leecher) bool {
+	if first, second := l.owed < maxOwed, other.owed < maxOwed; first != second {
+		return first
+	}
+	return l.served < other.served
+}
+
 // choose returns the leecher whose identity was served longest ago, of those that want something, now or later; -1 if there is none.
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
@@ -712,7 +730,7 @@ func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) 
 		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) {
 			continue
 		}
-		if best < 0 || l.served < g.peers[best].served {
+		if best < 0 || l.before(g.peers[best]) {
 			best = n
 		}
 	}

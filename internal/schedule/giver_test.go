@@ -586,3 +586,29 @@ func checkGiver(t *rapid.T, g *Giver, said []string) {
 		seen.set(p)
 	}
 }
+
+// Who takes of a source, and never has what it took, is served when nobody else wants anything, one piece at a time.
+func TestWhoOnlyTakesIsServedLast(t *testing.T) {
+	d := newDesk(t, true, 100, 0, 1)
+	d.wants(0, 1)
+	for range maxOwed {
+		for _, g := range d.gives(0, 1, 0, 1) {
+			d.gets(g, uint32(g.Piece), OK)
+			d.ends(g, true)
+			if g.Peer == 1 {
+				d.g.HasNow(0, 1, uint32(g.Piece))
+			}
+		}
+		d.g.who[0].served, d.g.who[1].served = 1<<40, 1<<40+1
+		d.wait(newsTime)
+		d.g.expire(d.now)
+		if d.g.who[0].owed >= maxOwed {
+			break
+		}
+	}
+	d.gives(1, 1, 0)
+	d.g.HasNow(0, 0, 99)
+	if d.g.who[0].owed != 0 {
+		t.Error("it has said what it has, and counts as before")
+	}
+}
