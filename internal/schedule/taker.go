@@ -12,7 +12,7 @@ const (
 	// stallTime is how long a request may bring nothing before it is given to others.
 	stallTime = 5 * time.Second
 	// freshStall is that of a neighbour that has never sent anything: an honest one gives a credit when it can send soon.
-	freshStall = 2 * time.Second
+	freshStall = 3 * time.Second
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
