@@ -79,6 +79,7 @@ type bench struct {
 	wire       wire
 	json       bool
 	keep       bool
+	calm       time.Duration // how long it is waited before a run for a machine that has nothing else to do
 }
 
 func run(ctx context.Context, args []string) error {
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string) error {
 		return runHostile(ctx, args[1:])
 	}
 	f := flag.NewFlagSet("flash", flag.ContinueOnError)
-	b := &bench{}
+	b := &bench{calm: 20 * time.Second}
 	ns := f.String("n", "8,16,24", "numbers of leechers")
 	size := f.Int64("size", 32<<20, "bytes of the file: up to 64 MiB, which has pieces of 64 KiB")
 	rate := f.String("rate", "25mbit", "rate of a link")
@@ -135,6 +136,7 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	if *rounds > 0 {
+		b.calm = 5 * time.Second // there are many, and what disturbs one disturbs the one beside it
 		return b.pairs(ctx, todo, *rounds, *pairsLog)
 	}
 	return b.all(ctx, todo, args, *curves)
@@ -256,7 +258,7 @@ func (b *bench) series(ctx context.Context, x *series) error {
 
 // once makes one run.
 func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error) {
-	if _, err := lab.Calm(ctx, 20*time.Second); err != nil {
+	if _, err := lab.Calm(ctx, b.calm); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(b.dir, "run-")

@@ -275,7 +275,11 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 	}
 	if refuse != wire.ReasonOK {
 		n.s.Refuse(m.Request, refuse)
-		l.giver.Ended(l.now(), n.id, m.Credit, false)
+		if refuse == wire.ReasonMissing { // it was told what there is
+			l.giver.Refused(l.now(), n.id, m.Credit)
+		} else {
+			l.giver.Ended(l.now(), n.id, m.Credit, false)
+		}
 		return
 	}
 	l.serve(ch, m)

@@ -50,6 +50,10 @@ const (
 	maxPause  = 30 * time.Second
 	// newsTime is how long after its end a sent piece may go without anybody having it, before it counts as unsent.
 	newsTime = 2 * time.Second
+	// emptyAnswers is how many answers in a row may bring nothing (a pass, a request for what is not there) before the next credit waits: from
+	// minWait on, doubling up to maxPause. Who answers at once and wants again at once would have all our time.
+	emptyAnswers = 8
+	minWait      = 20 * time.Millisecond
 	// maxOwed is how many pieces one may take of a source and say nothing of, before others are served first.
 	maxOwed = 3
 	// keptExpired is how many expired credits of a leecher are remembered.
@@ -137,6 +141,7 @@ type who struct {
 	served int64         // the turn at which it was served last
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
+	empty  int           // answers in a row that brought nothing
 	owed   int           // pieces that it took and that nobody has said to have, since it last said anything
 }
 
@@ -390,6 +395,7 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) (c int)
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
 		l.answered(now - p.at)
+		l.wait(now)
 		g.taken += (leastTaken - g.taken) / takenMean
 		g.settle(l, p, false, now)
 		c = p.Content
@@ -447,11 +453,29 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 	return OK
 }
 
+// wait takes in an answer that brought nothing.
+func (l *leecher) wait(now time.Duration) {
+	if l.empty++; l.empty > emptyAnswers {
+		l.paused = max(l.paused, now+min(minWait<<min(l.empty-emptyAnswers-1, 12), maxPause))
+	}
+}
+
+// Refused says that a request was for a piece that is not there.
+func (g *Giver) Refused(now time.Duration, n int, credit uint64) {
+	if l := g.peer(n); l != nil {
+		l.wait(now)
+	}
+	g.Ended(now, n, credit, false)
+}
+
 // Ended says that a transfer is over.
 func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	l := g.peer(n)
 	if l == nil {
 		return
+	}
+	if ok {
+		l.empty = 0
 	}
 	if p := l.find(credit); p != nil {
 		g.settle(l, p, ok, now)
