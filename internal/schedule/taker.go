@@ -394,10 +394,10 @@ func (t *Taker) full(now time.Duration) bool {
 }
 
 // crowded says whether more is asked of a neighbour than it sends in a second: it is not to take everything and send nothing. Who has never
-// sent a piece is asked for no more than an honest giver promises.
+// sent a piece, and is not the only one, is asked for no more than an honest giver promises.
 func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
-	if !g.proven {
-		return g.flights >= perLeecher
+	if !g.proven && g.flights >= perLeecher && slices.ContainsFunc(t.peers, func(o *giverOf) bool { return o != nil && o != g && o.useful > 0 }) {
+		return true
 	}
 	return g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
 }
