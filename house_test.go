@@ -39,6 +39,8 @@ var arrows = map[string]string{
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/flash":        "bench/internal/lab internal/hostile internal/identity internal/node internal/store",
+	"bench/far":          "bench/internal/lab",
+	"bench/idle":         "bench/internal/lab",
 	"bench/members":      "bench/internal/lab",
 	"bench/peer":         "bench/internal/lab",
 	"bench/verified":     "bench/internal/lab",
