@@ -89,7 +89,7 @@ func stay(ctx context.Context, cfg Config, s script, sw *identity.Swarm) error {
 }
 
 func (v *villain) hello(instance uint64, port int) wire.Hello {
-	return wire.Hello{Version: 1, Agent: "hostile " + string(v.cfg.Role), Instance: instance, Port: uint16(port)}
+	return wire.Hello{Version: 1, Agent: agent + string(v.cfg.Role), Instance: instance, Port: uint16(port)}
 }
 
 func (v *villain) dialServer(ctx context.Context, self string) (*swarm.V2Link, error) {
@@ -188,13 +188,18 @@ func (v *villain) accept(ctx context.Context, ln net.Listener) {
 
 // talk talks on a connection until either side ends it.
 func (v *villain) talk(ctx context.Context, t *talk) {
+	all := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.v, t.ctx, t.stop = v, ctx, cancel
 	defer context.AfterFunc(ctx, func() { t.conn.NetConn().Close() })()
 	defer t.busy.Wait()
 	defer cancel()
-	if t.greet() != nil {
+	if err := t.greet(); err != nil {
+		if errors.Is(err, errFellow) && t.dialled {
+			t.conn.Close()
+			<-all.Done()
+		}
 		return
 	}
 	v.cfg.Tally.Talks.Add(1)
@@ -202,6 +207,12 @@ func (v *villain) talk(ctx context.Context, t *talk) {
 		v.cfg.Tally.Ended.Add(1)
 	}
 }
+
+// agent is what the name of a hostile peer's program begins with.
+const agent = "hostile "
+
+// errFellow is a connection to another one: they leave each other alone, or they would be busy with nothing else.
+var errFellow = errors.New("another hostile peer")
 
 // pingEvery is how often a hostile peer says that it lives.
 const pingEvery = 5 * time.Second

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ func (t *talk) greet() error {
 	theirs, ok := m.(*wire.Hello)
 	if !ok {
 		return errEnough
+	}
+	if strings.HasPrefix(theirs.Agent, agent) {
+		return errFellow
 	}
 	self := t.v.sw.Self()
 	order := bytes.Compare(self[:], t.other[:])
