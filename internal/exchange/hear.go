@@ -367,7 +367,7 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	case err != nil:
 		c.wasted += whole
 		if c.taker != nil {
-			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)
+			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailOurs)
 		}
 		l.storeFailed(c, err)
 	case reason == wire.ReasonOK && first:

@@ -51,10 +51,12 @@ const (
 	// newsTime is how long after its end a sent piece may go without anybody having it, before it counts as unsent.
 	newsTime = 2 * time.Second
 	// emptyAnswers is how many answers in a row may bring nothing (a pass, a request for what is not there) before the next credit waits: from
-	// minWait on, doubling up to maxPause. Who answers at once and wants again at once would have all our time.
+	// minWait on, doubling up to maxWait. Who answers at once and wants again at once would have all our time.
 	emptyAnswers = 8
 	minWait      = 20 * time.Millisecond
-	// maxOwed is how many pieces one may take of a source and say nothing of, before others are served first.
+	maxWait      = 500 * time.Millisecond
+	// maxOwed is how many pieces one may take and say nothing of, before others are served first; and how many of a source's of which nobody has
+	// said anything in newsTime, before it is given one at a time.
 	maxOwed = 3
 	// keptExpired is how many expired credits of a leecher are remembered.
 	keptExpired = 64
@@ -142,6 +144,7 @@ type who struct {
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
 	empty  int           // answers in a row that brought nothing
+	quiet  int           // pieces that it took, since it last said that it has any
 	owed   int           // pieces that it took and that nobody has said to have, since it last said anything
 }
 
@@ -294,15 +297,15 @@ func without(list []int, c int) []int {
 
 // HasNow says that a neighbour has one piece more.
 func (g *Giver) HasNow(c, n int, piece uint32) {
+	if l := g.peer(n); l != nil {
+		l.quiet, l.owed = 0, 0
+	}
 	v := g.content(c)
 	if v == nil || !v.source || piece >= v.pieces {
 		return
 	}
 	g.prepare(v)
 	v.known.set(piece)
-	if l := g.peer(n); l != nil {
-		l.owed = 0
-	}
 	if v.has[n] == nil {
 		v.has[n] = make(pieceSet, len(v.known))
 	}
@@ -456,7 +459,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 // wait takes in an answer that brought nothing.
 func (l *leecher) wait(now time.Duration) {
 	if l.empty++; l.empty > emptyAnswers {
-		l.paused = max(l.paused, now+min(minWait<<min(l.empty-emptyAnswers-1, 12), maxPause))
+		l.paused = max(l.paused, now+min(minWait<<min(l.empty-emptyAnswers-1, 12), maxWait))
 	}
 }
 
@@ -476,6 +479,7 @@ func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	}
 	if ok {
 		l.empty = 0
+		l.quiet++
 	}
 	if p := l.find(credit); p != nil {
 		g.settle(l, p, ok, now)
@@ -741,7 +745,7 @@ func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead
 
 // before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first.
 func (l *leecher) before(other *leecher) bool {
-	if first, second := l.owed < maxOwed, other.owed < maxOwed; first != second {
+	if first, second := l.quiet < maxOwed, other.quiet < maxOwed; first != second {
 		return first
 	}
 	return l.served < other.served

@@ -55,6 +55,7 @@ type FailKind int
 const (
 	FailRejected FailKind = iota // the giver ended it, or it was cancelled
 	FailBad                      // the bytes were wrong
+	FailOurs                     // they could not be kept: the giver is not to blame
 )
 
 // TakerConfig says what a [Taker] decides about.
@@ -100,6 +101,7 @@ type giverOf struct {
 	passed  bool          // it was told that there is no use for it: it is wanted again when there is
 	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
+	refused int           // requests in a row that it has ended without a piece
 	proven  bool          // it has sent a piece that was right
 	paused  time.Duration // until when it is not asked, since it stalled
 	flights int
@@ -581,7 +583,7 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	for _, f := range fs[:copies] {
 		if f.got == t.cfg.PieceLen(piece) {
 			t.learn(now, f)
-			t.peers[f.peer].proven = true
+			t.peers[f.peer].proven, t.peers[f.peer].refused = true, 0
 			if t.site != nil {
 				t.siteVerified(now, f)
 			}
@@ -598,7 +600,14 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 }
 
 // Failed says that a request has ended without a piece.
-func (t *Taker) Failed(_ time.Duration, n int, piece uint32, _ FailKind) { t.drop(piece, n) }
+func (t *Taker) Failed(now time.Duration, n int, piece uint32, kind FailKind) {
+	fs, copies := t.copies(piece)
+	if g := t.peer(n); g != nil && kind != FailOurs && slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n }) {
+		g.refused++ // who promises and refuses, over and over, would keep the piece from others
+		g.paused = max(g.paused, now+min(minWait<<min(g.refused, 12), stallPause))
+	}
+	t.drop(piece, n)
+}
 
 // Want says how much a leecher could use a neighbour.
 type Want int

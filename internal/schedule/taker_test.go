@@ -341,6 +341,27 @@ func TestOneThatHasSentNothingYetIsTrustedWithLittle(t *testing.T) {
 	}
 }
 
+// Who promises the last piece and refuses it, faster than anybody sends it, does not keep it from who would.
+func TestWhoRefusesIsLeftAlone(t *testing.T) {
+	c := newChair(t, 1, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	asked := 0
+	for range 1000 { // a second
+		if a := c.k.Credit(c.now, 0, -1, true); a.Get {
+			asked++
+			c.k.Failed(c.now, 0, 0, FailRejected)
+		}
+		c.now += time.Millisecond
+	}
+	if asked > 8 {
+		t.Errorf("it was asked %d times in a second", asked)
+	}
+	c.gets(1, 0)
+	c.k.Failed(c.now, 1, 0, FailOurs)
+	c.gets(1, 0)
+}
+
 // Two that send a byte a second each do not keep the last piece from who would send it at once.
 func TestCopiesThatCrawlGiveWayInTheEndgame(t *testing.T) {
 	c := newChair(t, 2, 4, nil)
