@@ -37,7 +37,8 @@ func TestADownloadWhoseOnlySourceLiesEndsAndKeepsWhatIsVerified(t *testing.T) {
 	fetch := b.NewFetch(FetchRequest{Name: "f.bin", Dir: dir})
 	_, err = fetch.Run(t.Context())
 	var corrupt *CorruptError
-	if !errors.As(err, &corrupt) || len(corrupt.Who) != 1 || corrupt.Left != manifest.Geo.Pieces {
+	// It gives on two connections, and may be found out on both at once.
+	if !errors.As(err, &corrupt) || len(corrupt.Who) == 0 || len(corrupt.Who) > 2 || corrupt.Left != manifest.Geo.Pieces {
 		t.Errorf("got %v", err)
 	}
 	if err := fetch.Close(); err != nil {
