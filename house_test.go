@@ -34,12 +34,13 @@ var arrows = map[string]string{
 	"internal/exchange":  "internal/content internal/peer internal/schedule internal/store internal/wire",
 	"internal/node":      "internal/bundle internal/classic internal/content internal/exchange internal/identity internal/lan internal/offence internal/peer internal/store internal/swarm internal/throttle internal/transfer internal/wire",
 	"internal/daemon":    "internal/bundle internal/content internal/exchange internal/identity internal/node internal/store internal/wire",
+	"internal/hostile":   "internal/classic internal/content internal/identity internal/swarm internal/wire",
 	"internal/api":       "internal/daemon internal/identity internal/node internal/swarm",
 	"internal/page":      "",
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/far":          "bench/internal/lab",
-	"bench/flash":        "bench/internal/lab",
+	"bench/flash":        "bench/internal/lab internal/hostile internal/identity internal/node internal/store",
 	"bench/idle":         "bench/internal/lab",
 	"bench/load":         "bench/internal/lab internal/classic internal/content internal/identity internal/node internal/wire",
 	"bench/long":         "bench/internal/lab internal/content internal/sim internal/store",
@@ -152,6 +153,15 @@ func TestPackagesImportOnlyWhatThePlanAllows(t *testing.T) {
 	for dir := range arrows {
 		if all[dir] == nil {
 			t.Errorf("%s is in the plan, and is not there", dir)
+		}
+	}
+}
+
+// What lies is no part of the program.
+func TestLiarsAreForTestsAndBenchmarksAlone(t *testing.T) {
+	for dir, list := range imports(t) {
+		if slices.Contains(list, "shoal/internal/hostile") && !strings.HasPrefix(dir, "bench/") {
+			t.Errorf("%s imports the hostile peers", dir)
 		}
 	}
 }

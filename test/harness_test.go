@@ -62,7 +62,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
+		code = noScreenIsForgotten()
+	}
+	return code
 }
 
 func program() string { return filepath.Join(suite, "shoal") }
@@ -121,33 +125,34 @@ func eventually(t *testing.T, what string, so func() bool) {
 
 // event is a line that the program prints with --json.
 type event struct {
-	T        string
-	Name     string
-	Path     string
-	Link     string
-	ID       string
-	URL      string
-	Resolve  string
-	CACert   string
-	Token    string
-	Wasted   int64
-	Holders  int
-	Shares   int
-	Peer     string
-	Addr     string
-	Text     string
-	Code     string
-	What     string
-	Cause    string
-	Size     int64
-	Resumed  int64
-	Done     int64
-	Total    int64
-	Fetched  int64
-	Sources  int
-	Exit     int
-	Verified bool
-	Already  bool
+	T           string
+	Name        string
+	Path        string
+	Link        string
+	ID          string
+	URL         string
+	Fingerprint string
+	Resolve     string
+	CACert      string
+	Token       string
+	Wasted      int64
+	Holders     int
+	Shares      int
+	Peer        string
+	Addr        string
+	Text        string
+	Code        string
+	What        string
+	Cause       string
+	Size        int64
+	Resumed     int64
+	Done        int64
+	Total       int64
+	Fetched     int64
+	Sources     int
+	Exit        int
+	Verified    bool
+	Already     bool
 
 	Reachable bool
 }
@@ -160,6 +165,7 @@ type command struct {
 	path   string
 	within []string // a command that runs its arguments, such as nsenter
 	user   uint32   // if not 0, who runs it
+	dir    string   // that it works in
 	env    []string
 	stdin  bool // the test writes to it; else it reads nothing
 	spaces uintptr
@@ -195,6 +201,7 @@ func (c command) start(t *testing.T) *process {
 	argv := append(append([]string{}, c.within...), append([]string{path}, c.args...)...)
 	p := &process{t: t, what: strings.Join(argv, " "), done: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Dir = c.dir
 	// What a test process leaves behind when it is killed must not live on; the cleanup below cannot see to that.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: c.spaces}
 	if c.user != 0 {
@@ -484,7 +491,7 @@ var addresses atomic.Uint32
 // ownAddress returns a loopback address that nobody else uses, in this process or in another run of the tests.
 func ownAddress() string {
 	n := addresses.Add(1)
-	return fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()%128, os.Getpid()/128%128, 1+n%250)
+	return fmt.Sprintf("127.%d.%d.%d", 100+os.Getpid()%155, 100+os.Getpid()/155%155, 100+n%155) // as many digits each time: screens are folded by width
 }
 
 // listen makes a listener for a part of the test.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"shoal/bench/internal/lab"
+	"shoal/internal/hostile"
 )
 
 // tool is a program under test. Two are: ours, and aria2.
@@ -38,6 +39,7 @@ type crowd struct {
 	shoal string // path of the binary
 	talk  bool   // what the processes say of themselves is kept
 	plan  plan
+	role  hostile.Role
 	act   func(context.Context, *crowd, time.Duration) error // what else happens; nil: nothing
 	net   *network
 	files []string // the contents, in the source's folder
@@ -45,6 +47,8 @@ type crowd struct {
 	helpers  []*lab.Process // the server
 	tracker  *lab.Process   // nil: there is none
 	source   *lab.Process   // nil when it was killed
+	link     string         // to the swarm
+	hostile  []*lab.Process // those who are hostile; what they cost is not counted
 	leechers []*leecher
 	news     chan news
 
@@ -112,10 +116,14 @@ func (c *crowd) logs(i int) string {
 
 // prepare makes the network, starts all processes, and returns when all leechers wait at their gates.
 func (c *crowd) prepare(ctx context.Context, w wire) (err error) {
-	if c.net, err = newNetwork(ctx, c.dir, append([]link{c.plan.source}, c.plan.leechers...), w, c.plan.between); err != nil {
+	links := slices.Concat([]link{c.plan.source}, c.plan.leechers, c.plan.hostile)
+	if c.net, err = newNetwork(ctx, c.dir, links, w, c.plan.between); err != nil {
 		return err
 	}
 	if err := c.tool.share(ctx, c); err != nil {
+		return err
+	}
+	if err := c.attack(ctx, c.role); err != nil {
 		return err
 	}
 	c.news = make(chan news, 16*len(c.plan.leechers)) // at most two of each process, and none is started more than twice
@@ -260,7 +268,7 @@ func (c *crowd) sample() error {
 		return err
 	}
 	s := sample{at: time.Since(c.began)}
-	for i, t := range now {
+	for i, t := range now[:1+len(c.plan.leechers)] {
 		s.sent = append(s.sent, t.sent-c.before.traffic[i].sent)
 	}
 	c.samples = append(c.samples, s)
@@ -416,6 +424,7 @@ func (c *crowd) close() {
 	if c.tracker != nil {
 		all = append(all, c.tracker)
 	}
+	all = append(all, c.hostile...)
 	done := make(chan struct{})
 	for _, p := range all { // at once: each takes its time to say good-bye
 		go func() { p.Stop(); done <- struct{}{} }()

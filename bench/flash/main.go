@@ -19,8 +19,10 @@
 // beat, whatever it does: T* = max(F/u_s, F/d_min, N*F/(u_s + sum u_i)), for content without any header. See bound.go for what becomes of it where
 // machines come late, go or stand still.
 //
-// The scenarios are in scenario.go. "slowone" counts the slow machine's end too, and in turn runs the same crowd without it. Liars are left
-// out: the program has no switch to lie, and a benchmark must measure what is delivered; the tests have them, against the same code.
+// The scenarios are in scenario.go. "slowone" counts the slow machine's end too, and in turn runs the same crowd without it. Those
+// that lie are processes of this program (package hostile): the one that is measured has no switch for that. "attack:ROLE" has one hostile machine to
+// ten leechers, and with -pairs 10 -log FILE -scenario attack:all ten rounds are made, in each of which the swarm is measured without any
+// and then with each role.
 //
 // What is measured beside:
 //
@@ -77,14 +79,18 @@ type bench struct {
 	wire       wire
 	json       bool
 	keep       bool
+	calm       time.Duration // how long it is waited before a run for a machine that has nothing else to do
 }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == "tracker" {
 		return runTracker(ctx, args[1])
 	}
+	if len(args) == 6 && args[0] == "hostile" {
+		return runHostile(ctx, args[1:])
+	}
 	f := flag.NewFlagSet("flash", flag.ContinueOnError)
-	b := &bench{}
+	b := &bench{calm: 20 * time.Second}
 	ns := f.String("n", "8,16,24", "numbers of leechers")
 	size := f.Int64("size", 32<<20, "bytes of the file: up to 64 MiB, which has pieces of 64 KiB")
 	rate := f.String("rate", "25mbit", "rate of a link")
@@ -92,7 +98,9 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&b.wire.queue, "queue", 100*time.Millisecond, "how much may wait for a link")
 	f.StringVar(&b.wire.congestion, "congestion", "", "TCP's congestion control (default: the machine's)")
 	f.IntVar(&b.runs, "runs", 3, "runs of each, for a median")
-	which := f.String("scenario", "equal", names()+" or all")
+	which := f.String("scenario", "equal", names()+", all of those, or attack:ROLE, attack:all")
+	rounds := f.Int("pairs", 0, "with attack:...: so many rounds, in each of which the swarm is measured without and then with each role")
+	pairsLog := f.String("log", "pairs.json", "with -pairs: the file to which the runs are appended, and of which the table is made")
 	with := f.String("tool", "shoal", "shoal, aria2, or both")
 	dir := f.String("dir", "/dev/shm", "folder to work in: memory")
 	curves := f.String("curve", "", "write the samples of all runs into this file (CSV)")
@@ -126,6 +134,10 @@ func run(ctx context.Context, args []string) error {
 		if err := makeFile(filepath.Join(b.dir, "flash"+strconv.Itoa(i)+".bin"), *size, byte(i)); err != nil {
 			return err
 		}
+	}
+	if *rounds > 0 {
+		b.calm = 5 * time.Second // there are many, and what disturbs one disturbs the one beside it
+		return b.pairs(ctx, todo, *rounds, *pairsLog)
 	}
 	return b.all(ctx, todo, args, *curves)
 }
@@ -195,10 +207,17 @@ func choose(which, tools, ns string) (out []*series, err error) {
 	if which == "all" {
 		wanted = strings.Split(names(), ",")
 	}
+	known := append(slices.Clone(scenarios), attacks()...)
+	if i := slices.Index(wanted, attackPrefix+"all"); i >= 0 {
+		wanted = slices.Delete(wanted, i, i+1)
+		for _, s := range attacks() {
+			wanted = append(wanted, s.name)
+		}
+	}
 	for _, name := range wanted {
-		i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == name })
+		i := slices.IndexFunc(known, func(s scenario) bool { return s.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no scenario %q: there are %s", name, names())
+			return nil, fmt.Errorf("there is no scenario %q: there are %s, and attack:ROLE", name, names())
 		}
 		for number := range strings.SplitSeq(ns, ",") {
 			n, err := strconv.Atoi(number)
@@ -209,8 +228,8 @@ func choose(which, tools, ns string) (out []*series, err error) {
 				if tool != (ours{}).name() && tool != (aria2{}).name() {
 					return nil, fmt.Errorf("there is no tool %q", tool)
 				}
-				if tool == (ours{}).name() || scenarios[i].aria2 {
-					out = append(out, &series{s: scenarios[i], tool: tool, n: n})
+				if tool == (ours{}).name() || known[i].aria2 {
+					out = append(out, &series{s: known[i], tool: tool, n: n})
 				}
 			}
 		}
@@ -239,7 +258,7 @@ func (b *bench) series(ctx context.Context, x *series) error {
 
 // once makes one run.
 func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error) {
-	if _, err := lab.Calm(ctx, 20*time.Second); err != nil {
+	if _, err := lab.Calm(ctx, b.calm); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(b.dir, "run-")
@@ -247,7 +266,7 @@ func (b *bench) once(ctx context.Context, x *series, s scenario) (*result, error
 		return nil, err
 	}
 	defer b.remove(dir)
-	c := &crowd{dir: dir, talk: b.keep, shoal: b.shoal, tool: ours{}, plan: s.plan(b.size, b.rate, x.n), act: s.act}
+	c := &crowd{dir: dir, talk: b.keep, shoal: b.shoal, tool: ours{}, plan: s.plan(b.size, b.rate, x.n), act: s.act, role: s.role}
 	if x.tool == (aria2{}).name() {
 		c.tool = aria2{}
 	}

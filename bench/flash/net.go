@@ -93,7 +93,7 @@ func newNetwork(ctx context.Context, dir string, links []link, w wire, between f
 			return nil, err
 		}
 		n.machines = append(n.machines, s)
-		addr, port := fmt.Sprintf("10.77.0.%d", i+1), "port"+strconv.Itoa(i)
+		addr, port := machineAddr(i), "port"+strconv.Itoa(i)
 		hub := []string{
 			fmt.Sprintf("ip link add %s mtu %d type veth peer name eth0 mtu %d netns %d", port, w.mtu, w.mtu, s.keeper.PID()),
 			fmt.Sprintf("ip link set %s master %s up", port, switchOf(i, len(links), between)),

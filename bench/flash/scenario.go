@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"shoal/internal/hostile"
 )
 
 // plan is what a scenario asks of the lab: links, starts, and the bound that follows from them.
@@ -17,6 +19,7 @@ type plan struct {
 	between  float64 // the rate of the link between two sites, half of the leechers each, the source in the first; 0: there is one
 	source   link
 	leechers []link    // leecher i wants the content i modulo their number
+	hostile  []link    // of those who are there to harm the others
 	at       []float64 // when each starts; nil: all at once
 	bound    float64   // of the makespan, in seconds
 	until    float64   // when the scenario intervenes, if it does
@@ -36,7 +39,8 @@ type scenario struct {
 	plan        func(size, rate float64, n int) plan
 	act         func(ctx context.Context, c *crowd, t time.Duration) error
 	notes       func(c *crowd, r *result)
-	without     bool // the others' median is compared with that of a run without the last leecher
+	without     bool         // the others' median is compared with that of a run without the last leecher
+	role        hostile.Role // of those who are hostile
 }
 
 // copiesBeforeGone is how much of the content the source has sent when it is killed in "sourcegone".

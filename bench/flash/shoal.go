@@ -33,6 +33,7 @@ func (ours) share(ctx context.Context, c *crowd) error {
 	if err != nil {
 		return err
 	}
+	c.link = listening.Link
 	g, joining := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.NumCPU())
 	for i, m := range c.net.machines[:len(c.net.machines)-1] {

@@ -25,6 +25,7 @@ type peerFlags struct {
 	advertise string
 	limits    limitFlags
 	site      string
+	tells     bool   // what others do wrong is told in words, not in the log
 	asks      bool   // it only asks: nobody need find it
 	announce  uint16 // the port of another process of this peer, which is announced instead of its own
 }

@@ -100,7 +100,7 @@ func (e *env) swarmNames(ctx context.Context) (list []named, err error) {
 		return nil, err
 	}
 	for _, f := range entries {
-		list = append(list, named{f.Name, f.ID.String()[:16], fmt.Sprintf("%s, %d holders", size(f.Size), f.Holders)})
+		list = append(list, named{f.Name, f.ID.String()[:16], size(f.Size) + ", " + count(int(f.Holders), "holder")})
 	}
 	return list, nil
 }

@@ -17,8 +17,11 @@ import (
 // peerConfig is the configuration file of the long-running peer. README.md shows one; docs/adr/0001-peer-configuration.md says why
 // it is as it is. What a flag says too, the flag decides.
 type peerConfig struct {
-	Listen       string       `toml:"listen"`        // where other peers are served
-	Web          *string      `toml:"web"`           // where the API is; empty: nowhere
+	Listen       string       `toml:"listen"`   // where other peers are served
+	Web          *string      `toml:"web"`      // where the API is; empty: nowhere
+	WebCert      string       `toml:"web-cert"` // a certificate for it, and its key
+	WebKey       string       `toml:"web-key"`
+	WebNames     []string     `toml:"web-names"`     // by which browsers reach it
 	ServerListen *string      `toml:"server-listen"` // where the swarm server listens, if this machine is one; empty: nowhere
 	Folders      []string     `toml:"folders"`       // whose files are shared
 	Swarm        string       `toml:"swarm"`         // in which, if this machine is in several

@@ -251,7 +251,8 @@ func newWeb(e *env) *cobra.Command {
 		Use:   "web [server]",
 		Short: "Print a link that lets a browser into the peer",
 		Long: `Print a link that lets a browser into the page of the peer that runs on this machine, or of the swarm server: once, within ten
-minutes. A program sends the token instead, which is in the file web-token of the state folder.`,
+minutes. Where the page is reached over the network, with a certificate that the peer has made itself, its fingerprint is printed as well: compare it
+with what the browser shows. A program sends the token instead, which is in the file web-token of the state folder.`,
 		Example:   "  shoal web\n  shoal web server",
 		Args:      cobra.MaximumNArgs(1),
 		ValidArgs: []string{"server"},
@@ -272,8 +273,13 @@ minutes. A program sends the token instead, which is in the file web-token of th
 					V   int    `json:"v"`
 					T   string `json:"t"`
 					URL string `json:"url"`
-				}{1, "web", l.URL})
+
+					Fingerprint string `json:"fingerprint,omitempty"`
+				}{1, "web", l.URL, l.Fingerprint})
 				return nil
+			}
+			if l.Fingerprint != "" && !e.quiet {
+				e.screen.printf("The browser asks about the certificate, which this machine has made. It is the right one if its SHA-256 fingerprint is\n  %s\n", l.Fingerprint)
 			}
 			fmt.Fprintln(e.stdout, l.URL)
 			return nil

@@ -76,23 +76,23 @@ func runPeer(ctx context.Context, e *env, o peerOptions, changed func(string) bo
 		return err
 	}
 	defer local.Close()
-	web, err := p.openWeb()
+	web, err := p.config.webFlags(p.o.webFlags).open("peer", e.state, !p.changed("web") && *p.config.Web == defaultWeb)
 	if err != nil {
 		return err
 	}
-	url := ""
+	url, fingerprint := "", ""
 	if web != nil {
 		defer web.Close()
-		url = "http://" + web.Addr().String()
+		url, fingerprint = web.url, web.fingerprint
 	}
 	s := api.New(api.Config{
-		Engine: engine, Explain: told, Token: token, Roots: p.roots, Page: page.Peer(), URL: url, Version: version, Commit: commit(), Log: log,
+		Engine: engine, Explain: told, Token: token, Roots: p.roots, Page: page.Peer(), URL: url, Fingerprint: fingerprint, Version: version, Commit: commit(), Log: log,
 	})
 	return p.run(ctx, engine, s, local, web)
 }
 
 // run runs all parts until ctx ends.
-func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Server, local, web net.Listener) error {
+func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Server, local net.Listener, web *webPort) error {
 	hard := make(chan struct{})
 	defer close(hard)
 	defer context.AfterFunc(ctx, func() {
@@ -110,7 +110,7 @@ func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Ser
 	g.Go(func() error { return engine.Run(inner) })
 	g.Go(func() error { return s.Serve(inner, local, s.Local()) })
 	if web != nil {
-		g.Go(func() error { return s.Serve(inner, web, s.Web(api.Hosts(web)...)) })
+		g.Go(func() error { return s.Serve(inner, web.Listener, s.Web(web.hosts...)) })
 	}
 	g.Go(func() error {
 		select {
@@ -127,7 +127,7 @@ func (p *peerService) run(ctx context.Context, engine *daemon.Engine, s *api.Ser
 }
 
 // announce says that the peer runs.
-func (p *peerService) announce(web net.Listener) {
+func (p *peerService) announce(web *webPort) {
 	addr := ""
 	if web != nil {
 		addr = web.Addr().String()
@@ -143,7 +143,7 @@ func (p *peerService) announce(web net.Listener) {
 	case !p.e.quiet:
 		p.e.screen.printf("The peer runs. Ctrl-C stops it.\n")
 		if addr != "" {
-			p.e.screen.printf("  Page at http://%s :  shoal web    prints a link that lets a browser in\n", addr)
+			web.announce(p.e, "shoal web")
 		}
 		p.e.screen.printf("  next:  shoal share FILE    shoal get NAME    shoal status    in another terminal\n")
 	}
@@ -209,38 +209,6 @@ func (p *peerService) roots() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.config.roots()
-}
-
-// openWeb opens the port of the page and the API; nil: there is none.
-func (p *peerService) openWeb() (net.Listener, error) {
-	return openWeb("peer", *p.config.Web, !p.changed("web") && *p.config.Web == defaultWeb)
-}
-
-// openWeb opens the port of a command's page and API; nil: there is none. Other: any port will do if another user's has this one.
-func openWeb(command, addr string, other bool) (net.Listener, error) {
-	if addr == "" {
-		return nil, nil
-	}
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	if err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, &failure{
-			Code: "E-USAGE", Exit: exitUsage, What: "--web " + quote(addr) + " is no address of the loopback",
-			Cause: "this version serves page and API without TLS, so that only this machine may reach them",
-			Next:  "shoal " + command + " --web 127.0.0.1:50080    and from elsewhere  ssh -L 50080:127.0.0.1:50080 HOST",
-		}
-	}
-	ln, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) && other {
-		ln, err = net.Listen("tcp", "127.0.0.1:0")
-	}
-	if err != nil {
-		return nil, &failure{
-			Code: "E-LISTEN", Exit: exitUsage, What: "cannot listen on " + addr, Cause: netCause(err),
-			Next: "choose another address with  --web ADDR:PORT  (port 0: any free one; --web '' : none)",
-		}
-	}
-	return ln, nil
 }
 
 // member makes a member that waits for its server. The first swarm has the port that was asked for, others have any.

@@ -148,7 +148,7 @@ func (d *doctor) state(all []*identity.Swarm) {
 		})
 		return
 	}
-	d.well("state", "this machine is in %d swarms (%s)", len(all), printable(d.e.state))
+	d.well("state", "this machine is in %s (%s)", count(len(all), "swarm"), printable(d.e.state))
 }
 
 // writable says why nothing can be written in a folder.
@@ -217,7 +217,7 @@ func (d *doctor) stranger(ctx context.Context, server string) {
 		return
 	}
 	if !node.ServerAt(ctx, addr) {
-		d.fail("server", notSecure(ctx, addr))
+		d.fail("server", notSecure(ctx, d.e, addr))
 		return
 	}
 	d.well("server", "a Shoal server answers at %s; what it says is for those who have joined", addr)
@@ -235,7 +235,7 @@ func knock(ctx context.Context, addr string) error {
 
 // noServer tells of a server that cannot be reached, and looks whether it is on the usual port.
 func (d *doctor) noServer(ctx context.Context, sw *identity.Swarm, err error) {
-	f := explain(closer(ctx, err))
+	f := explain(closer(ctx, d.e, err))
 	var server *node.ServerError
 	if errors.As(err, &server) && f.Code == "E-NO-SERVER" {
 		f.Next = "on that machine  shoal server    starts it; or name another with  --server HOST:PORT"
@@ -389,7 +389,7 @@ func (d *doctor) versions(ctx context.Context, m *node.Member, server *wire.Hell
 }
 
 // closer looks once more at a server that did not answer as one of ours, so that it can be said what is there.
-func closer(ctx context.Context, err error) error {
+func closer(ctx context.Context, e *env, err error) error {
 	var server *node.ServerError
 	var op *net.OpError
 	var dns *net.DNSError
@@ -399,18 +399,22 @@ func closer(ctx context.Context, err error) error {
 	}
 	for _, addr := range strings.Split(server.Server, ",") {
 		if knock(ctx, addr) == nil && !node.ServerAt(ctx, addr) {
-			return notSecure(ctx, addr)
+			return notSecure(ctx, e, addr)
 		}
 	}
 	return err
 }
 
 // notSecure is the failure of an address at which something answers that is none of our servers.
-func notSecure(ctx context.Context, addr string) error {
+func notSecure(ctx context.Context, e *env, addr string) error {
 	if node.ClassicAt(ctx, addr) {
+		state := ""
+		if only, err := e.onlyClassic(true); err != nil || !only { // a member of a swarm speaks to its servers alone
+			state = "--state classic "
+		}
 		return &failure{
 			Code: "E-DOWNGRADE", Exit: exitTrust, What: addr + " speaks only the unencrypted classic protocol", Cause: "swarms, links and joining need the encrypted one; it is never left silently",
-			Next: "shoal peers --classic --server " + shellQuote(addr) + "    if that is the server that is meant",
+			Next: "shoal peers --classic " + state + "--server " + shellQuote(addr) + "    if that is the server that is meant",
 		}
 	}
 	return &failure{

@@ -71,13 +71,13 @@ func report(e *env, err error) int {
 	}
 	var stopped *signalError
 	if errors.As(err, &stopped) {
-		fmt.Fprintln(e.stderr, f.What)
+		fmt.Fprintln(e.stderr, e.screen.hang("", "  ", f.What))
 	} else {
-		fmt.Fprintf(e.stderr, "error[%s]: %s\n", f.Code, f.What)
+		fmt.Fprintln(e.stderr, e.screen.hang("error["+f.Code+"]: ", "  ", f.What))
 	}
-	for _, line := range []struct{ label, text string }{{"cause:", f.Cause}, {"next: ", f.Next}, {"kept: ", f.Kept}} {
+	for _, line := range []struct{ label, text string }{{"  cause: ", f.Cause}, {"  next:  ", f.Next}, {"  kept:  ", f.Kept}} {
 		if line.text != "" {
-			fmt.Fprintln(e.stderr, " ", line.label, line.text)
+			fmt.Fprintln(e.stderr, e.screen.hang(line.label, "         ", line.text))
 		}
 	}
 	return f.Exit
@@ -102,7 +102,7 @@ func explainWhat(err error) *failure {
 		return known
 	}
 	for _, kind := range []func(error) *failure{
-		explainNear, explainPeer, explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
+		explainNear, explainGet, explainPeer, explainUsage, explainTrust, explainVerified, explainStop, explainSwarm, explainContent, explainSpace, explainFiles,
 	} {
 		if f := kind(err); f != nil {
 			return f

@@ -94,7 +94,7 @@ func explainVerified(err error) *failure {
 			if by == "" {
 				by = node.PeerName(e.By)
 			}
-			lines = append(lines, fmt.Sprintf("%d: %s  %s  %d holders, shared for %s by %s", i+1, e.ID.String()[:16], size(e.Size), e.Holders, age(e.Age), quote(by)))
+			lines = append(lines, fmt.Sprintf("%d: %s  %s  %s, shared for %s by %s", i+1, e.ID.String()[:16], size(e.Size), count(int(e.Holders), "holder"), age(e.Age), quote(by)))
 		}
 		return &failure{
 			Code: "E-TWO-CONTENTS", Exit: exitAmbiguous,

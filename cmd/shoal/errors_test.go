@@ -364,7 +364,7 @@ func TestErrorsSayWhatElseIsKnown(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	report(&env{stderr: &out}, kept(store.ErrChanged, "f", 1<<20, 1<<30))
+	report(&env{stderr: &out, screen: newScreen(&out)}, kept(store.ErrChanged, "f", 1<<20, 1<<30))
 	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[1], "  next:  ") || !strings.HasPrefix(lines[2], "  kept:  1.0 MiB") {
 		t.Errorf("printed %q", lines)
 	}

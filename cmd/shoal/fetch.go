@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ func getVerified(ctx context.Context, e *env, o getOptions, what string) error {
 	if err != nil {
 		return err
 	}
+	o.tells = true
 	m, err := o.member(e, sw, slog.LevelWarn)
 	if err != nil {
 		return err
@@ -110,7 +112,7 @@ func whyFetchFailed(ctx context.Context, m *node.Member, f *node.Fetch, req node
 	if req.Out != nil { // what was fetched for a stream goes with it
 		st.Exchange.Done = 0
 	}
-	return fetchFailed(ctx, m, noFolder(err, req.Dir), st)
+	return fetchFailed(ctx, m, ofGet(noFolder(err, req.Dir), cmp.Or(st.Name, req.Name), req.Dir, o), st)
 }
 
 // giveOn gives what was fetched to others, as long as the user wants that.
@@ -216,6 +218,7 @@ type fetchWatcher struct {
 	started bool
 	told    time.Time
 	part    int64
+	trouble trouble
 }
 
 // start watches until stop is called.
@@ -306,13 +309,14 @@ func (w *fetchWatcher) tell(st node.FetchStatus) {
 	}
 }
 
-// tellLine prints, where there is no terminal, a line for each tenth, and one when half a minute has brought none.
+// tellLine prints, where there is no terminal, a line for each tenth, one when half a minute has brought none, and one when it stops or goes on.
 func (w *fetchWatcher) tellLine(v *getView) {
 	part, since := v.done*10/v.size, time.Since(w.told)
-	if (part <= w.part || since < lineApart) && since < lineEvery {
+	same := part <= w.part && v.trouble() == w.trouble
+	if (same || since < lineApart) && since < lineEvery {
 		return
 	}
-	w.told, w.part = time.Now(), part
+	w.told, w.part, w.trouble = time.Now(), part, v.trouble()
 	w.e.screen.printf("%s\n", v.logLine(time.Now()))
 }
 
@@ -342,7 +346,7 @@ func printFetched(e *env, r *node.Fetched, took time.Duration, streamed bool) {
 			rate := float64(r.Received) / max(took.Seconds(), 0.001)
 			facts := []string{
 				fmt.Sprintf("%s %s", sign, name), fmt.Sprintf("%s in %v (%s/s)", size(r.Size), took.Round(10*time.Millisecond), size(int64(rate))),
-				fmt.Sprintf("from %d sources", r.Sources),
+				"from " + count(r.Sources, "source"),
 			}
 			if text := strings.TrimSpace(optimal(r.Optimal)); text != "" {
 				facts = append(facts, text)

@@ -75,7 +75,7 @@ func printFiles(e *env, entries []wire.Entry) {
 			}{1, "file", f.Name, f.ID.String(), f.Size, f.Holders, f.Seeds, f.Age, identity.PeerText(f.By), f.Kind.String()})
 			continue
 		}
-		fmt.Fprintf(e.stdout, "%s  %10s  %4d holders  %4d whole  %s\n", f.ID.String()[:16], size(f.Size), f.Holders, f.Seeds, printable(slashed(f.Name, f.Kind)))
+		fmt.Fprintf(e.stdout, "%s  %10s  %12s  %4d whole  %s\n", f.ID.String()[:16], size(f.Size), count(int(f.Holders), "holder"), f.Seeds, printable(slashed(f.Name, f.Kind)))
 	}
 	if len(entries) == 0 && !e.json && !e.quiet {
 		e.screen.printf("nobody shares anything\n  next:  shoal share FILE\n")

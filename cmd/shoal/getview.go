@@ -94,20 +94,39 @@ func (v getView) waiting(k look, what string) line {
 // logLine is a download as a line of a log.
 func (v getView) logLine(now time.Time) string {
 	text := fmt.Sprintf("%s get %s %d%% %s/%s", now.UTC().Format(time.RFC3339), quote(v.name), percentage(v.done, v.size), tight(v.done), tight(v.size))
-	switch sources := v.full + v.part; {
+	switch trouble := v.trouble(); {
 	case v.phase == node.Checking:
 		return text + " checking"
-	case v.diskFull:
-		return text + " paused: the disk is full, waiting for space"
-	case sources == 0 && v.still >= stalledAfter:
+	case trouble == noSpace:
+		return text + " paused: the disk is full, waiting for space; it goes on by itself"
+	case trouble == noSources:
 		return text + fmt.Sprintf(" waiting for sources (%s)", waited(v.still))
 	default:
 		text += fmt.Sprintf(" %s/s", tight(int64(v.rate)))
 		if v.left > 0 {
 			text += fmt.Sprintf(" eta=%ds", int(v.left.Seconds()))
 		}
-		return text + fmt.Sprintf(" sources=%d", sources)
+		return text + fmt.Sprintf(" sources=%d", v.full+v.part)
 	}
+}
+
+// trouble is why nothing comes.
+type trouble int
+
+const (
+	noTrouble trouble = iota
+	noSpace
+	noSources
+)
+
+func (v getView) trouble() trouble {
+	switch {
+	case v.diskFull:
+		return noSpace
+	case v.full+v.part == 0 && v.still >= stalledAfter && (v.size == 0 || v.done < v.size):
+		return noSources
+	}
+	return noTrouble
 }
 
 // tight is a size as one word.
@@ -122,13 +141,12 @@ func (v getView) stripLine(k look) line {
 
 // facts are the words for what is going on.
 func (v getView) facts() (facts []span) {
-	sources := v.full + v.part
-	switch {
-	case v.diskFull:
-		facts = append(facts, span{"paused: the disk is full,", warn}, span{"waiting for space", warn})
+	switch trouble := v.trouble(); {
+	case trouble == noSpace:
+		facts = append(facts, span{"paused: the disk is full,", warn}, span{"waiting for space;", warn}, span{"it goes on by itself,", dim}, span{"Ctrl-C is safe", dim})
 	case v.size > 0 && v.done >= v.size:
 		facts = append(facts, span{"writing the rest to the disk", plain})
-	case sources == 0 && v.still >= stalledAfter:
+	case trouble == noSources:
 		facts = append(facts, span{fmt.Sprintf("waiting for sources (%s)", waited(v.still)), warn})
 		if v.peers > 0 {
 			facts = append(facts, span{count(v.peers, "peer") + " here, nothing new", plain})

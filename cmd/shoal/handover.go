@@ -284,6 +284,7 @@ func statusOf(r daemon.Detail) node.FetchStatus {
 	for _, n := range r.Neighbours {
 		st.Exchange.Neighbours = append(st.Exchange.Neighbours, exchange.Neighbour{
 			Name: n.Addr, Pieces: uint32(n.Pieces), Received: n.Received, Sent: n.Sent, Active: n.Active,
+			RTT: time.Duration(n.RTT * float64(time.Second)),
 		})
 	}
 	return st

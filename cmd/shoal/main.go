@@ -79,7 +79,7 @@ func run(ctx context.Context, e *env, args []string) int {
 	if errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stopped) {
 		err = &stopError{stopped, err}
 	} else if ctx.Err() == nil {
-		err = closer(ctx, err)
+		err = closer(ctx, e, err)
 	}
 	return report(e, err)
 }

@@ -118,6 +118,9 @@ func (p *peerFlags) member(e *env, sw *identity.Swarm, level slog.Level) (*node.
 		LimitUp: int64(p.limits.up), LimitDown: int64(p.limits.down),
 		LimitPeerUp: int64(p.limits.peerUp), LimitPeerDown: int64(p.limits.peerDown), Announce: p.announce,
 	}
+	if p.tells {
+		cfg.Offences = e.log(slog.LevelError)
+	}
 	if !p.asks {
 		cfg.Closed = func(port int) { e.note(closedNote(port)) }
 	}
@@ -164,13 +167,13 @@ func (e *env) note(text string) {
 	if e.json {
 		printJSON(e.stdout, jsonNote{1, "note", text})
 	} else if !e.quiet {
-		e.screen.printf("note: %s\n", oneLine(text))
+		fmt.Fprintln(e.screen, e.screen.hang("note: ", "  ", oneLine(text)))
 	}
 }
 
 // closedNote says that others cannot connect.
 func closedNote(port int) string {
-	return fmt.Sprintf("others cannot connect to this machine on port %d (a firewall?): downloading works, giving hardly. shoal doctor tells more", port)
+	return fmt.Sprintf("others cannot connect to this machine on port %d (a firewall?): downloading works, giving hardly. Look closer with  shoal doctor", port)
 }
 
 // onlyClassic says whether a command with --classic is a peer of a classic swarm alone: this machine is in no other.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"shoal/internal/daemon"
 	"shoal/internal/identity"
 	"shoal/internal/node"
+	"shoal/internal/store"
 	"shoal/internal/wire"
 )
 
@@ -109,6 +112,56 @@ func handNear(ctx context.Context, e *env, c *control, err error, row daemon.Row
 		}
 		return c.files(ctx, id)
 	})
+}
+
+// getError is the end of a get: what it fetched is called that, and again is the command that was typed, as far as it matters.
+type getError struct {
+	error
+	name, again string
+	dir         string // in which it was to be
+}
+
+func (e *getError) Unwrap() error { return e.error }
+
+// ofGet adds to an error what the next command of a get needs.
+func ofGet(err error, name, dir string, o getOptions) error {
+	if err == nil || name == "" {
+		return err
+	}
+	again := "shoal get " + shellQuote(name)
+	if o.output != "." {
+		again = "shoal get -o " + shellQuote(o.output) + " " + shellQuote(name)
+	}
+	return &getError{err, name, again, dir}
+}
+
+// explainGet says of a file that cannot be where it was to be what to type instead.
+func explainGet(err error) *failure {
+	var g *getError
+	if !errors.As(err, &g) {
+		return nil
+	}
+	f := *explainWhat(g.error)
+	elsewhere := "shoal get -o PATH " + shellQuote(g.name) + "    puts it elsewhere"
+	var space *store.SpaceError
+	var at *fs.PathError
+	switch {
+	case f.Code == "E-EXISTS" && errors.Is(g.error, store.ErrExists):
+		f.Next = strings.Replace(g.again, "shoal get ", "shoal get --overwrite ", 1) + "    replaces an ordinary file when the new one is complete; " + elsewhere
+	case f.Code == "E-NO-SPACE" && errors.As(g.error, &space):
+		f.Next = "free " + size(space.Need-space.Free) + "; or  " + elsewhere
+	case f.Code == "E-PERM":
+		if fi, err := os.Stat(g.dir); err == nil && errors.As(g.error, &at) && strings.HasPrefix(at.Path, ".shoal-") {
+			f.What = "cannot write in the folder " + quote(g.dir) + ": permission denied"
+			f.Cause += fmt.Sprintf("; the folder's mode is %04o", fi.Mode().Perm())
+		}
+		f.Next = elsewhere + "; or ask for the permission"
+	case f.Code == "E-READONLY", f.Code == "E-FILE-TOO-BIG":
+		f.Next = elsewhere
+	case f.Code == "E-LOCKED":
+		f.Next = "wait for the other; or  " + elsewhere
+	}
+	return &f
 }
 
 // keptError is an end after which the same command goes on where it was, or something goes on by itself.

@@ -25,8 +25,9 @@ const defaultWeb = "127.0.0.1:50080"
 type peerOptions struct {
 	classic, interactive bool
 
-	config, listen, web, serverListen string
-	folders                           []string
+	config, listen, serverListen string
+	webFlags
+	folders []string
 }
 
 func newPeer(e *env) *cobra.Command {
@@ -66,7 +67,7 @@ is alone.`,
 	f.BoolVar(&o.interactive, "interactive", false, "ask on standard input, as the original program does")
 	f.StringVar(&o.config, "config", defaultConfig(), "configuration file (TOML)")
 	f.StringVar(&o.listen, "listen", "", fmt.Sprintf("where to serve other peers, ADDR:PORT (default: every interface, port %d, or any if that is taken)", node.DefaultPort))
-	f.StringVar(&o.web, "web", defaultWeb, "where the HTTP API is, an address of the loopback; empty: nowhere")
+	o.webFlags.add(f, defaultWeb, "where page and HTTP API are, ADDR:PORT; beyond the loopback they are encrypted; empty: nowhere")
 	f.StringVar(&o.serverListen, "server-listen", ":50001", "where the swarm server listens, if this machine started the swarm; empty: nowhere")
 	f.StringArrayVar(&o.folders, "folder", nil, "share what lies in this folder, as it appears (may be given several times)")
 	return cmd

@@ -24,7 +24,8 @@ type serverOptions struct {
 	listen                    string
 	keepAlive                 time.Duration
 	maxMembers, maxPerAddress int
-	advertise, web            string
+	advertise                 string
+	webFlags
 }
 
 func newServer(e *env) *cobra.Command {
@@ -44,7 +45,7 @@ bytes; a download that is under way goes on without it. The first run makes the 
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", ":"+strconv.Itoa(classic.DefaultPort), "where to listen, ADDR:PORT")
 	f.StringVar(&o.advertise, "advertise", "", "addresses in links, HOST[:PORT][,...] (default: those of this machine's interfaces)")
-	f.StringVar(&o.web, "web", "", "where a page shows the swarm, an address of the loopback, as 127.0.0.1:50080 (default: nowhere)")
+	o.webFlags.add(f, "", "where a page shows the swarm, ADDR:PORT, as 127.0.0.1:50080; beyond the loopback it is encrypted (default: nowhere)")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "how long a peer may be silent before it is probed; it is missed after twice that")
 	f.IntVar(&o.maxMembers, "max-members", 65_536, "connections at once")
 	f.IntVar(&o.maxPerAddress, "max-per-address", 4096, "connections at once from one address")
@@ -65,7 +66,7 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		probe := net.KeepAliveConfig{Enable: true, Idle: o.keepAlive, Interval: max(o.keepAlive/3, time.Second), Count: 3}
 		old = &swarm.ServerConfig{MaxMembers: o.maxMembers, MaxPerAddress: o.maxPerAddress, KeepAlive: probe, Log: e.log(slog.LevelInfo)}
 	}
-	web, err := openWeb("server", o.web, false)
+	web, err := o.webFlags.open("server", e.state, false)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 		return err
 	}
 	if web != nil && !e.quiet && !e.json {
-		e.screen.printf("Page at http://%s :  shoal web server    prints a link that lets a browser in\n", web.Addr())
+		web.announce(e, "shoal web server")
 	}
 	stop := e.screen.show(func() gauge {
 		st := host.server.Stats()
@@ -98,7 +99,7 @@ func runServer(ctx context.Context, e *env, o serverOptions) error {
 }
 
 // serveWithPage serves the swarm, and the page that shows it.
-func serveWithPage(ctx context.Context, e *env, host *serverHost, web net.Listener) error {
+func serveWithPage(ctx context.Context, e *env, host *serverHost, web *webPort) error {
 	token, err := api.LoadToken(e.state)
 	if err != nil {
 		host.close()
@@ -111,13 +112,13 @@ func serveWithPage(ctx context.Context, e *env, host *serverHost, web net.Listen
 	}
 	defer local.Close()
 	s := api.NewSwarm(api.SwarmConfig{
-		Overview: host.server.Overview, Explain: told, Token: token, Page: page.Server(), URL: "http://" + web.Addr().String(),
+		Overview: host.server.Overview, Explain: told, Token: token, Page: page.Server(), URL: web.url, Fingerprint: web.fingerprint,
 		Swarm: host.sw.ID().String(), Name: machineName(), Version: version, Log: e.log(slog.LevelInfo),
 	})
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return host.serve(inner) })
 	g.Go(func() error { return s.Serve(inner, local, s.Local()) })
-	g.Go(func() error { return s.Serve(inner, web, s.Web(api.Hosts(web)...)) })
+	g.Go(func() error { return s.Serve(inner, web.Listener, s.Web(web.hosts...)) })
 	return g.Wait()
 }
 

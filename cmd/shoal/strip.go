@@ -41,6 +41,12 @@ func stripOfColumns(p *daemon.Pieces) (s strip) {
 			s.here = append(s.here, uint8(run[1]))
 		}
 	}
+	s.under = make([]bool, 0, len(s.here))
+	for _, run := range p.Under {
+		for range min(run[0], len(s.here)-len(s.under)) {
+			s.under = append(s.under, run[1] > 0)
+		}
+	}
 	return s
 }
 

@@ -161,6 +161,77 @@ func fold(text string, cells int) string {
 	return b.String()
 }
 
+// hang sets a text behind a label. On a terminal that is too narrow for it in one row, the others begin with an indent.
+func (s *screen) hang(label, indent, text string) string {
+	width := 0
+	if s.terminal {
+		width = s.look().width
+	}
+	if width == 0 || cellsOf(label+text) <= width {
+		return label + text
+	}
+	list := strings.Contains(label, "next:") || strings.Contains(text, "; 2: ")
+	var b strings.Builder
+	b.WriteString(label)
+	used, first, ended := cellsOf(label), true, false // ended: one of several things, each of which begins a row
+	for _, a := range atoms(text) {
+		switch w := cellsOf(a.text); {
+		case first:
+			b.WriteString(a.text)
+			used += w
+		case used+cellsOf(a.gap)+w <= width && !ended:
+			b.WriteString(a.gap + a.text)
+			used += cellsOf(a.gap) + w
+		default:
+			b.WriteString("\n" + indent + a.text)
+			used = cellsOf(indent) + w
+		}
+		first, ended = false, list && strings.HasSuffix(a.text, ";")
+	}
+	return b.String()
+}
+
+// atom is a part of a text that is not broken, and the blanks before it.
+type atom struct{ gap, text string }
+
+// atoms are the words of a text. Commands in it (see failure) are whole, so that they can be copied from a terminal, which folds them itself.
+func atoms(text string) (out []atom) {
+	before := "  " // what stands before the rest, as far as it matters
+	for text != "" {
+		rest := strings.TrimLeft(text, " ")
+		a := atom{gap: text[:len(text)-len(rest)]}
+		before += a.gap
+		end := strings.IndexByte(rest, ' ')
+		if (strings.HasSuffix(before, "  ") || strings.HasSuffix(before, "; ") || strings.HasSuffix(before, ": ")) && (strings.HasPrefix(rest, "shoal ") || strings.HasPrefix(rest, "sha256sum ")) {
+			end = commandEnd(rest)
+		}
+		if end < 0 {
+			end = len(rest)
+		}
+		a.text, text = rest[:end], rest[end:]
+		before = a.text
+		out = append(out, a)
+	}
+	return out
+}
+
+// commandEnd is where a command ends: before two blanks, or behind a semicolon; quotes are passed over.
+func commandEnd(text string) int {
+	quoted := false
+	for i, c := range text {
+		switch {
+		case c == '\'':
+			quoted = !quoted
+		case quoted:
+		case c == ';':
+			return i + 1
+		case c == ' ' && strings.HasPrefix(text[i:], "  "):
+			return i
+		}
+	}
+	return len(text)
+}
+
 // column is one of a table. Columns of a higher rank are left out first where the terminal is narrow.
 type column struct {
 	title string
@@ -217,9 +288,11 @@ func (s *screen) said(facts ...string) string {
 	if !s.terminal {
 		return strings.Join(facts, "  ") + "\n"
 	}
-	spans := make([]span, len(facts))
-	for i, f := range facts {
-		spans[i].text = f
+	var spans []span
+	for _, f := range facts {
+		for _, part := range strings.Split(fold(f, s.look().width-9), "\n") {
+			spans = append(spans, span{strings.TrimRight(part, " "), plain})
+		}
 	}
 	var b strings.Builder
 	for _, l := range flow(s.look(), "         ", spans) {

@@ -173,6 +173,6 @@ func ofTransfer(r history.Record, now bool) string {
 	case now:
 		return fmt.Sprintf("get    %s  %s  %d%%  %s/s  sources %d%s", quote(name), size(r.Size), r.Done*100/r.Size, size(r.Rate), r.Sources, optimal(r.Optimal))
 	}
-	return fmt.Sprintf("get    %s  %s  in %v (%s/s)  from %d sources%s", quote(name), size(r.Size),
-		time.Duration(r.Seconds*float64(time.Second)).Round(10*time.Millisecond), size(r.Rate), r.Sources, optimal(r.Optimal))
+	return fmt.Sprintf("get    %s  %s  in %v (%s/s)  from %s%s", quote(name), size(r.Size),
+		time.Duration(r.Seconds*float64(time.Second)).Round(10*time.Millisecond), size(r.Rate), count(r.Sources, "source"), optimal(r.Optimal))
 }

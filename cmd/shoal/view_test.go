@@ -136,7 +136,7 @@ func TestLogLinesOfADownload(t *testing.T) {
 		"06 no rate yet":  `2026-11-22T19:30:31Z get "ubuntu-lab.img" 40% 26GiB/64GiB 3.0MiB/s sources=7`,
 		"07 fetching":     `2026-11-22T19:30:31Z get "ubuntu-lab.img" 40% 26GiB/64GiB 1.1GiB/s eta=35s sources=7`,
 		"10 nobody gives": `2026-11-22T19:30:31Z get "ubuntu-lab.img" 40% 26GiB/64GiB waiting for sources (2 min 10 s)`,
-		"12 disk full":    `2026-11-22T19:30:31Z get "ubuntu-lab.img" 40% 26GiB/64GiB paused: the disk is full, waiting for space`,
+		"12 disk full":    `2026-11-22T19:30:31Z get "ubuntu-lab.img" 40% 26GiB/64GiB paused: the disk is full, waiting for space; it goes on by itself`,
 	} {
 		if got := views[name].logLine(at); got != want {
 			t.Errorf("%s:\n%s, want\n%s", name, got, want)
@@ -330,8 +330,8 @@ func TestAStripOfManyPiecesLosesNone(t *testing.T) {
 }
 
 func TestColumnsOfTheRunningPeerAreAStrip(t *testing.T) {
-	s := stripOfColumns(&daemon.Pieces{Columns: 6, Have: [][2]int{{2, 100}, {1, 60}, {2, 0}, {1, 1}}})
-	if got := s.draw(look{}, 6).text(); got != "##*..+" {
+	s := stripOfColumns(&daemon.Pieces{Columns: 6, Have: [][2]int{{2, 100}, {1, 60}, {2, 0}, {1, 1}}, Under: [][2]int{{4, 0}, {1, 2}, {1 << 40, 1}}})
+	if got := s.draw(look{}, 6).text(); got != "##*.-+" {
 		t.Error(got)
 	}
 	if got := len(stripOfColumns(&daemon.Pieces{Have: [][2]int{{1 << 40, 100}, {5, 1}}}).here); got != stripCells {

@@ -169,17 +169,19 @@ func printDone(e *env, name string, r *node.Result, took time.Duration) {
 		case r.Already:
 			e.screen.printf("%s %s  %s  already complete and verified, 0 B fetched\n", e.screen.sign("✓", "ok"), quote(name), size(r.Size))
 		case r.Verified:
-			e.screen.printf("%s %s  %s\n", e.screen.sign("✓", "ok"), summary(name, r, took), "verified")
+			e.screen.printf("%s", e.screen.said(append(summary(e.screen.sign("✓", "ok"), name, r, took), "verified")...))
 		default:
-			e.screen.printf("! %s  UNVERIFIED: the classic protocol has no checksums\n", summary(name, r, took))
-			e.screen.printf("  next:  sha256sum %s    and compare with the sender\n", shellQuote(r.Path))
+			e.screen.printf("%s", e.screen.said(append(summary("!", name, r, took), "UNVERIFIED: the classic protocol has no checksums")...))
+			fmt.Fprintln(e.screen, e.screen.hang("  next:  ", "         ", "sha256sum "+shellQuote(r.Path)+"    and compare with the sender"))
 		}
 	}
 	fmt.Fprintln(e.stdout, r.Path)
 }
 
-func summary(name string, r *node.Result, took time.Duration) string {
+func summary(sign, name string, r *node.Result, took time.Duration) []string {
 	rate := float64(r.Fetched) / max(took.Seconds(), 0.001)
-	return fmt.Sprintf("%s  %s in %v (%s/s)  from %d sources", quote(name), size(r.Size),
-		took.Round(10*time.Millisecond), size(int64(rate)), r.Sources)
+	return []string{
+		sign + " " + quote(name), fmt.Sprintf("%s in %v (%s/s)", size(r.Size), took.Round(10*time.Millisecond), size(int64(rate))),
+		"from " + count(r.Sources, "source"),
+	}
 }

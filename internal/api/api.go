@@ -2,7 +2,7 @@
 // tests hold against the routes; events as a stream (events.go); health and metrics (metrics.go); and the page, if there is one.
 //
 // It is served twice. On a Unix socket, to this machine's owner alone (socket.go), and there it may do whatever that user may. And on
-// a port of the loopback, where any program and any page in a browser can reach it: there a token or the cookie made of it is needed,
+// a port, of the loopback or encrypted (secure.go), where any program and any page in a browser can reach it: there a token or the cookie made of it is needed,
 // requests must name this host and come from its own page, and paths must lie below the configured roots (web.go).
 //
 // Handlers hold no state of the peer: each asks the engine.
@@ -10,6 +10,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -46,15 +47,16 @@ var document []byte
 
 // Config says how a [Server] works.
 type Config struct {
-	Engine  Engine
-	Explain func(error) *daemon.Failure
-	Token   string          // that lets in over the network
-	Roots   func() []string // below which paths must lie that come over the network
-	Page    fs.FS           // nil: there is none
-	URL     string          // of the page, as this machine's browsers reach it; empty: it is not served
-	Version string
-	Commit  string
-	Log     *slog.Logger
+	Engine      Engine
+	Explain     func(error) *daemon.Failure
+	Token       string          // that lets in over the network
+	Roots       func() []string // below which paths must lie that come over the network
+	Page        fs.FS           // nil: there is none
+	URL         string          // of the page, as this machine's browsers reach it; empty: it is not served
+	Fingerprint string          // the fingerprint of a certificate that was made here for it; empty: there is none
+	Version     string
+	Commit      string
+	Log         *slog.Logger
 }
 
 // Server answers requests. Its methods may be called from any goroutine.
@@ -76,7 +78,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, epoch: strconv.FormatInt(time.Now().UnixNano(), 36)}
 	s.door = door{
-		token: cfg.Token, url: cfg.URL, cookie: "shoal", command: "shoal web", page: cfg.Page, explain: cfg.Explain, log: cfg.Log, mux: http.NewServeMux(),
+		token: cfg.Token, url: cfg.URL, fingerprint: cfg.Fingerprint, cookie: "shoal", command: "shoal web", page: cfg.Page, explain: cfg.Explain, log: cfg.Log, mux: http.NewServeMux(),
 	}
 	s.registry = s.newRegistry()
 	s.routes()
@@ -151,7 +153,11 @@ func (s *door) Serve(ctx context.Context, ln net.Listener, h http.Handler) error
 			server.Close()
 		}
 	})
-	err := server.Serve(netutil.LimitListener(ln, maxConns))
+	bounded := netutil.LimitListener(ln, maxConns)
+	if s, is := ln.(*secured); is {
+		bounded = tls.NewListener(bounded, s.config)
+	}
+	err := server.Serve(bounded)
 	if !stop() { // it is shutting down: what it answers ends within two seconds
 		server.Close()
 	}

@@ -17,15 +17,16 @@ var swarmDocument []byte
 
 // SwarmConfig says how a [SwarmServer] works.
 type SwarmConfig struct {
-	Overview func() swarm.Overview
-	Explain  func(error) *daemon.Failure
-	Token    string
-	Page     fs.FS
-	URL      string // of the page
-	Swarm    string // the swarm's id
-	Name     string // of this machine, for people
-	Version  string
-	Log      *slog.Logger
+	Overview    func() swarm.Overview
+	Explain     func(error) *daemon.Failure
+	Token       string
+	Page        fs.FS
+	URL         string // of the page
+	Fingerprint string // the fingerprint of a certificate that was made here for it; empty: there is none
+	Swarm       string // the swarm's id
+	Name        string // of this machine, for people
+	Version     string
+	Log         *slog.Logger
 }
 
 // SwarmServer is the HTTP face of a swarm server: what people are shown of the swarm. Nothing can be changed over it.
@@ -41,7 +42,7 @@ func NewSwarm(cfg SwarmConfig) *SwarmServer {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &SwarmServer{cfg: cfg, door: door{
-		token: cfg.Token, url: cfg.URL, cookie: "shoal-server", command: "shoal web server", page: cfg.Page, explain: cfg.Explain, log: cfg.Log,
+		token: cfg.Token, url: cfg.URL, fingerprint: cfg.Fingerprint, cookie: "shoal-server", command: "shoal web server", page: cfg.Page, explain: cfg.Explain, log: cfg.Log,
 		mux: http.NewServeMux(),
 	}}
 	for _, r := range []struct {

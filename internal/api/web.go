@@ -53,19 +53,24 @@ func LoadToken(dir string) (string, error) {
 		return "", err
 	}
 	token := randomText(32)
-	f, err := os.CreateTemp(dir, ".web-token-*") // 0600
+	return token, writeSecret(file, []byte(token+"\n"))
+}
+
+// writeSecret writes a file whole, that only its owner can read.
+func writeSecret(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = f.WriteString(token + "\n")
+	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), file)
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return token, nil
+	return nil
 }
 
 func randomText(bytes int) string {
@@ -111,22 +116,24 @@ func (k *keys) use(key string) bool {
 
 // Login is where a browser logs in, once.
 type Login struct {
-	URL string `json:"url"`
+	URL         string `json:"url"`
+	Fingerprint string `json:"fingerprint,omitempty"` // SHA-256 of a certificate that was made here, which browsers ask about
 }
 
 // door is what all that is served has in common: who is let in, and the page's files.
 type door struct {
-	token   string // that lets in over the network
-	url     string // of the page; empty: it is not served
-	cookie  string // its name: cookies are the host's, whatever the port
-	command string // that prints a link
-	page    fs.FS  // nil: there is none
-	explain func(error) *daemon.Failure
-	log     *slog.Logger
-	keys    keys
-	tokens  guesses
-	cookies guesses // apart, so that whoever guesses tokens does not shut out the page
-	mux     *http.ServeMux
+	token       string // that lets in over the network
+	url         string // of the page; empty: it is not served
+	fingerprint string // the fingerprint of a certificate that was made here
+	cookie      string // its name: cookies are the host's, whatever the port
+	command     string // that prints a link
+	page        fs.FS  // nil: there is none
+	explain     func(error) *daemon.Failure
+	log         *slog.Logger
+	keys        keys
+	tokens      guesses
+	cookies     guesses // apart, so that whoever guesses tokens does not shut out the page
+	mux         *http.ServeMux
 }
 
 // guesses makes what is compared with a secret rare, once much of it was wrong. The zero value is ready.
@@ -158,7 +165,7 @@ func (s *door) newLogin(w http.ResponseWriter, r *http.Request) error {
 	if s.url == "" {
 		return &refusal{http.StatusConflict, "E-USAGE", "page and API are not served on any port", "it was started without --web", "start it with  --web 127.0.0.1:50080"}
 	}
-	return send(w, http.StatusCreated, Login{s.url + "/login?key=" + s.keys.make()})
+	return send(w, http.StatusCreated, Login{s.url + "/login?key=" + s.keys.make(), s.fingerprint})
 }
 
 // session is the cookie's value: it outlives the process, as the token does, and does not tell it.
@@ -180,7 +187,7 @@ func (s *door) login(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Web answers requests that come over the network to one of these hosts, HOST:PORT.
+// Web answers requests that come over the network to one of these hosts, HOST:PORT, or encrypted to the very address at which they arrive.
 func (s *door) Web(hosts ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -206,14 +213,17 @@ func open(p string) bool {
 
 // admit decides whether a request is answered.
 func (s *door) admit(r *http.Request, hosts []string) error {
-	if !slices.Contains(hosts, strings.ToLower(r.Host)) {
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	if !slices.Contains(hosts, strings.ToLower(r.Host)) && !atLocal(r) {
 		return &refusal{
 			http.StatusMisdirectedRequest, "E-HOST", "nothing here is called " + clean(r.Host), "another name may be a page's attempt to get in",
-			"use http://" + hosts[0] + " , or start it with that address:  --web ADDR",
+			"use " + scheme + hosts[0] + " , or start it with that address:  --web ADDR, or that name:  --web-name NAME",
 		}
 	}
-	own := []string{"http://" + strings.ToLower(r.Host), "https://" + strings.ToLower(r.Host)}
-	if origin := r.Header.Get("Origin"); origin != "" && !slices.Contains(own, strings.ToLower(origin)) {
+	if origin := r.Header.Get("Origin"); origin != "" && strings.ToLower(origin) != scheme+strings.ToLower(r.Host) {
 		return foreign(clean(origin))
 	}
 	site := r.Header.Get("Sec-Fetch-Site")

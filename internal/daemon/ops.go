@@ -527,13 +527,17 @@ func (e *Engine) List(ctx context.Context, from, most int) (rows []Row, total in
 
 // Detail returns all of a transfer.
 func (e *Engine) Detail(ctx context.Context, id string) (d Detail, err error) {
+	var f *node.Fetch
 	err = e.call(ctx, func() error {
 		t, err := e.find(id)
 		if err == nil {
-			d = t.detail()
+			d, f = t.detail(), t.fetch
 		}
 		return err
 	})
+	if f != nil && d.Pieces != nil { // not in the loop: it is the exchange's to say
+		d.Pieces.Rarest = runsOf(f.Rarest(d.Pieces.Columns))
+	}
 	return d, err
 }
 

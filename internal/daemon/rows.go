@@ -81,14 +81,15 @@ const maxNeighbours = 200
 
 // Neighbour is one who exchanges a content with us.
 type Neighbour struct {
-	Peer     string `json:"peer"`
-	Addr     string `json:"addr"`
-	Pieces   int    `json:"pieces"` // that it has
-	Received int64  `json:"received"`
-	Sent     int64  `json:"sent"`
-	Down     int64  `json:"down"`
-	Up       int64  `json:"up"`
-	Active   int    `json:"active"` // requests to it under way
+	Peer     string  `json:"peer"`
+	Addr     string  `json:"addr"`
+	Pieces   int     `json:"pieces"` // that it has
+	Received int64   `json:"received"`
+	Sent     int64   `json:"sent"`
+	Down     int64   `json:"down"`
+	Up       int64   `json:"up"`
+	Active   int     `json:"active"`        // requests to it under way
+	RTT      float64 `json:"rtt,omitempty"` // round trip
 }
 
 // Line is a line of the log.
@@ -222,6 +223,7 @@ func (t *transfer) neighbours() []Neighbour {
 	for _, n := range p.Neighbours {
 		row := Neighbour{
 			Peer: identity.PeerShort(n.Peer), Addr: n.Name, Pieces: int(n.Pieces), Received: n.Received, Sent: n.Sent, Active: n.Active,
+			RTT: n.RTT.Seconds(),
 		}
 		if was, ok := t.was().seen[n.Name]; ok {
 			row.Down, row.Up = int64(was.down), int64(was.up)
@@ -246,6 +248,7 @@ func (t *transfer) detail() Detail {
 				size = g.Piece
 			}
 			p := columns(have, size)
+			p.under(t.fetch.Status().Exchange.Under)
 			d.Pieces = &p
 		}
 	case t.sharing != nil:

@@ -30,8 +30,6 @@ const (
 	pauseTime = 2 * time.Second
 	// maxChannels bounds the contents that one session exchanges.
 	maxChannels = 4096
-	// manifestTimeout is how long a neighbour may be silent that was asked for a manifest.
-	manifestTimeout = 5 * time.Second
 	// maxInFlight bounds what one download has asked for and not received, in bytes: what is requested is bounded, and so is
 	// what second copies take in memory.
 	maxInFlight = 256 << 20

@@ -27,6 +27,10 @@ func TestWhoHasEnoughComingPassesForLaterUnlessAGiverInsists(t *testing.T) {
 		if w := hears[*wire.Want](g); !w.On || w.Later {
 			t.Fatalf("at first it says %+v", w)
 		}
+		g.says(&wire.Credit{Channel: channel, Epoch: 1, Number: 1000}) // who has sent nothing yet is not asked for much
+		get := hears[*wire.Get](g)
+		g.gives(get.Request, b.bytesOf(get.Piece), wire.ReasonOK)
+		g.settle()
 		credit := uint64(0)
 		gives := func(insist bool) {
 			credit++

@@ -126,20 +126,6 @@ func (l *loop) hearInfo(ch *channel, m *wire.Info) {
 	}
 }
 
-// askManifest asks one neighbour for the manifest, if nobody is asked yet.
-func (l *loop) askManifest(c *exchanged) {
-	if c.Manifest != nil || c.asked != nil {
-		return
-	}
-	for _, ch := range c.channels {
-		if ch.known {
-			c.asked, c.askedAt, c.parts = ch, time.Now(), nil
-			ch.conn.s.Send(&wire.Manifest{Channel: ch.n})
-			return
-		}
-	}
-}
-
 func (l *loop) hearManifest(ch *channel, m *wire.Manifest) {
 	c := ch.c
 	if c.Manifest == nil {
@@ -155,47 +141,6 @@ func (l *loop) hearManifest(ch *channel, m *wire.Manifest) {
 	part := c.encoded[m.Offset:]
 	part = part[:min(len(part), wire.MaxPart)]
 	ch.conn.s.Send(&wire.Part{Channel: ch.n, Offset: m.Offset, Total: uint64(len(c.encoded)), Bytes: part})
-}
-
-// hearPart collects the manifest, from one giver, who alone is to blame if it is wrong.
-func (l *loop) hearPart(ch *channel, m *wire.Part) {
-	c := ch.c
-	if c.asked != ch {
-		return
-	}
-	if m.Offset != uint64(len(c.parts)) {
-		l.blame(ch, offence(OffenceManifest, "a part at %d, not at %d", m.Offset, len(c.parts)))
-		return
-	}
-	c.parts = append(c.parts, m.Bytes...)
-	if len(m.Bytes) == wire.MaxPart { // smaller ones win no time
-		c.askedAt = time.Now()
-	}
-	if uint64(len(c.parts)) < m.Total {
-		ch.conn.s.Send(&wire.Manifest{Channel: ch.n, Offset: uint64(len(c.parts))})
-		return
-	}
-	manifest, err := content.ParseManifest(c.ID, c.parts)
-	c.parts = nil
-	if err != nil {
-		l.blame(ch, offence(OffenceManifest, "%v", err))
-		return
-	}
-	l.learn(c, manifest)
-}
-
-// learn takes over the manifest.
-func (l *loop) learn(c *exchanged, m *content.Manifest) {
-	c.Manifest, c.asked, c.parts = m, nil, nil
-	l.giver.AddContent(c.number, m.Geo.Piece, false)
-	for _, ch := range slices.Clone(c.channels) {
-		if ch.known && ch.size != m.Geo.Size {
-			l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", ch.size, m.Geo.Size))
-			continue
-		}
-		l.giver.Want(l.now(), ch.conn.id, c.number, ch.theirWant)
-	}
-	c.Fetched(m)
 }
 
 // pieces calls do for each piece that a have names.
@@ -334,7 +279,11 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 	}
 	if refuse != wire.ReasonOK {
 		n.s.Refuse(m.Request, refuse)
-		l.giver.Ended(l.now(), n.id, m.Credit, false)
+		if refuse == wire.ReasonMissing { // it was told what there is
+			l.giver.Refused(l.now(), n.id, m.Credit)
+		} else {
+			l.giver.Ended(l.now(), n.id, m.Credit, false)
+		}
 		return
 	}
 	l.serve(ch, m)
@@ -439,7 +388,7 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	case err != nil:
 		c.wasted += whole
 		if c.taker != nil {
-			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)
+			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailOurs)
 		}
 		l.storeFailed(c, err)
 	case reason == wire.ReasonOK && first:

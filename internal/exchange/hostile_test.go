@@ -409,6 +409,39 @@ func TestAManifestIsAskedElsewhereWhenItsGiverFails(t *testing.T) {
 	}
 }
 
+// Thirty that say that they have the manifest, and never send it, are asked a few at a time, not one after the other.
+func TestManyWhoAreSilentDoNotKeepAManifestFromUs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 3)
+		b.content(nil)
+		var silent []*guest
+		for range 30 {
+			g := b.sit()
+			g.holds(b)
+			silent = append(silent, g)
+		}
+		good := b.sit()
+		channel := good.holds(b)
+		began, asked := time.Now(), false
+		for !asked && time.Since(began) < time.Minute {
+			time.Sleep(100 * time.Millisecond)
+			_, asked = heardA[*wire.Manifest](good)
+		}
+		if took := time.Since(began); !asked || took > 31*manifestPatience+time.Second {
+			t.Fatalf("the one who has it was asked after %v: %v", took, asked)
+		}
+		good.says(&wire.Part{Channel: channel, Total: uint64(len(b.m.Append(nil))), Bytes: b.m.Append(nil)})
+		for _, g := range append(silent, good) {
+			g.stays()
+		}
+		b.lock(func() {
+			if b.fetched == nil {
+				t.Error("the manifest was not learned")
+			}
+		})
+	})
+}
+
 func TestAWrongSizeIsAnOffenceAlsoWhenItWasClaimedBeforeWeKnew(t *testing.T) {
 	for _, early := range []bool{false, true} {
 		inBubble(t, fmt.Sprint(early), func(t *testing.T) {

@@ -79,10 +79,10 @@ type exchanged struct {
 	taker    *schedule.Taker     // nil: nothing is fetched
 	places   map[uint32][]*fetch // requests under way, by piece
 	channels []*channel
-	asked    *channel // for the manifest
-	askedAt  time.Time
-	parts    []byte
-	paused   time.Time // until when nothing is asked for
+	asked    []*asking           // for the manifest
+	askedAt  time.Time           // when one of them was last
+	tried    map[wire.PeerID]int // how often each peer was
+	paused   time.Time           // until when nothing is asked for
 	received int64
 	wasted   int64
 	sent     int64
@@ -319,8 +319,7 @@ func (l *loop) closeChannel(ch *channel) {
 			}
 		}
 	}
-	if ch.c.asked == ch {
-		ch.c.asked, ch.c.parts = nil, nil
+	if ch.c.unask(ch) {
 		l.askManifest(ch.c)
 	}
 }
@@ -459,9 +458,8 @@ func (l *loop) measure() {
 			continue
 		}
 		c.idle = now
-		if c.asked != nil && time.Since(c.askedAt) > manifestTimeout {
-			c.asked.known, c.asked, c.parts = false, nil, nil // it is not asked again
-			l.askManifest(c)
+		if c.Manifest == nil {
+			l.lateManifest(c)
 		}
 		for piece, fs := range c.places {
 			for _, f := range fs {
@@ -528,7 +526,7 @@ func (l *loop) total() int64 {
 // quiet says whether nothing moves, in either direction, nor should.
 func (l *loop) quiet() bool {
 	for _, c := range l.order {
-		if c != nil && (c.taker != nil || c.asked != nil) {
+		if c != nil && (c.taker != nil || len(c.asked) > 0) {
 			return false
 		}
 	}
@@ -586,7 +584,7 @@ func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
 
 // publish makes the state of a content visible to the world.
 func (c *exchanged) publish() {
-	c.still = c.taker == nil && c.asked == nil && len(c.channels) == 0 && c.rate < 1 && time.Now().After(c.paused)
+	c.still = c.taker == nil && len(c.channels) == 0 && c.rate < 1 && time.Now().After(c.paused)
 	p := &Progress{Received: c.received, Wasted: c.wasted, Sent: c.sent, Rate: c.rate, Paused: time.Now().Before(c.paused)}
 	p.Optimal, p.Copies, p.CopiesOptimal = c.far.optimal, c.far.copies, c.far.copiesOptimal
 	if c.download != nil {

@@ -44,7 +44,7 @@ type trial map[string]struct {
 }
 
 // try tries addresses, and returns what came of it, who was dialled and when, and who was dropped.
-func (n trial) try(t *testing.T, addrs ...string) (won string, err error, when map[string]time.Duration, dropped []string) {
+func (n trial) try(t *testing.T, addrs ...string) (won string, when map[string]time.Duration, dropped []string, err error) {
 	t.Helper()
 	began := time.Now()
 	var mu sync.Mutex
@@ -63,7 +63,7 @@ func (n trial) try(t *testing.T, addrs ...string) (won string, err error, when m
 			return "", ctx.Err()
 		}
 	}, func(s string) { dropped = append(dropped, s) })
-	return won, err, when, dropped
+	return won, when, dropped, err
 }
 
 // One that does not answer costs a moment; one that refuses, nothing; and of those in vain each is named with its reason.
@@ -101,7 +101,7 @@ func TestAnAddressThatDoesNotAnswerCostsAMoment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				won, err, when, dropped := c.net.try(t, c.addrs...)
+				won, when, dropped, err := c.net.try(t, c.addrs...)
 				said := ""
 				if err != nil {
 					said = err.Error()

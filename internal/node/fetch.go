@@ -464,11 +464,14 @@ func (f *Fetch) missing() (n uint32) {
 // blamed notes a neighbour that was cut off.
 func (f *Fetch) blamed(who string, o *exchange.Offence) {
 	f.mu.Lock()
-	if !slices.Contains(f.liars, who) && len(f.liars) < 100 {
+	fresh := !slices.Contains(f.liars, who) && len(f.liars) < 100
+	if fresh {
 		f.liars = append(f.liars, who)
 	}
 	f.mu.Unlock()
-	f.req.Note(fmt.Sprintf("%s sent wrong data (%v): cut off for %v", who, o, banTime))
+	if fresh {
+		f.req.Note(fmt.Sprintf("%s sent wrong data (%s), which was thrown away: it is set aside for %d minutes", who, o.What, banTime/time.Minute))
+	}
 }
 
 // Give goes on giving for as long as somebody wants it, at most a minute, or with stay until ctx ends.

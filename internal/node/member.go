@@ -48,6 +48,7 @@ type MemberConfig struct {
 	LAN                        LANMode // what it does on the local network; not with Classic
 	Patient                    bool    // no server need be there at the beginning: body begins at once
 	Log                        *slog.Logger
+	Offences                   *slog.Logger // of what others do wrong; nil: Log
 	// Warn is told what the user should know and can do nothing about here.
 	Warn func(text string)
 	// Closed is told once if nobody has connected for a while and the server cannot connect either; nil: that is not looked for.
@@ -137,11 +138,14 @@ func NewMember(cfg MemberConfig) *Member {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Offences == nil {
+		cfg.Offences = cfg.Log
+	}
 	if cfg.Warn == nil {
 		cfg.Warn = func(string) {}
 	}
 	m := &Member{
-		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Log),
+		cfg: cfg, self: cfg.Swarm.Self(), instance: rand.Uint64(), began: time.Now(), book: offence.NewBook(cfg.Offences),
 		entered: make(chan struct{}), shares: make(map[content.ID]*Sharing), fetches: make(map[content.ID]bool), reachAfter: reachAfter,
 		gate: newGate(affordable(maxConns), affordable(maxConnsPerAddress)),
 	}

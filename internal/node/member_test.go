@@ -52,25 +52,35 @@ func newLab(t *testing.T) *lab {
 // machine joins, and returns the state of a machine of its own.
 func (l *lab) machine(role identity.Role) *identity.Swarm {
 	l.t.Helper()
-	states, err := identity.OpenStates(filepath.Join(l.t.TempDir(), "state"))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	token, _, err := l.server.NewToken(role, time.Hour, 0, time.Now())
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	sw, err := Join(l.t.Context(), states, identity.Link{Addrs: []string{l.addr}, Swarm: l.server.ID(), Token: token}, "test")
+	sw, err := l.join(role)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	return sw
 }
 
+// join is machine for any goroutine.
+func (l *lab) join(role identity.Role) (*identity.Swarm, error) {
+	states, err := identity.OpenStates(filepath.Join(l.t.TempDir(), "state"))
+	if err != nil {
+		return nil, err
+	}
+	token, _, err := l.server.NewToken(role, time.Hour, 0, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return Join(l.t.Context(), states, identity.Link{Addrs: []string{l.addr}, Swarm: l.server.ID(), Token: token}, "test")
+}
+
 // run runs a member until the test ends.
 func (l *lab) run(sw *identity.Swarm) *Member {
 	l.t.Helper()
-	m := NewMember(MemberConfig{Swarm: sw, Listen: "127.0.0.1:0"})
+	return l.runWith(MemberConfig{Swarm: sw, Listen: "127.0.0.1:0"})
+}
+
+func (l *lab) runWith(cfg MemberConfig) *Member {
+	l.t.Helper()
+	m := NewMember(cfg)
 	ctx, cancel := context.WithCancel(l.t.Context())
 	in, done := make(chan struct{}), make(chan error, 1)
 	go func() {

@@ -40,6 +40,15 @@ func (f *Fetch) Pieces() []bool {
 	return f.d.Snapshot()
 }
 
+// Rarest says of each of so many columns of pieces how many neighbours have the missing piece of it that the fewest have; -1: none is missing there.
+// It is nil while no pieces are fetched.
+func (f *Fetch) Rarest(columns int) []int {
+	if st := f.status.Load(); st.Phase != Fetching {
+		return nil
+	}
+	return f.m.x.Rarest(f.entry.ID, columns)
+}
+
 // OfferName says that what is given already has one more name: that of a share that was prepared.
 func (m *Member) OfferName(s *Sharing) {
 	if s.record != nil {

@@ -96,6 +96,14 @@ func newTab(t testing.TB, own ...string) *tab {
 // another opens a tab that shares cookies, storage and locks with this one.
 func (b *tab) another(own ...string) *tab { return openTab(b.t, b.ctx, own) }
 
+// patience is how long a tab is used at most.
+var patience = func() time.Duration {
+	if os.Getenv("SHOAL_LONG") != "" {
+		return 10 * time.Minute
+	}
+	return 2 * time.Minute
+}()
+
 func openTab(t testing.TB, parent context.Context, own []string, o ...chromedp.ContextOption) *tab {
 	t.Helper()
 	b := &tab{t: t, own: make(map[string]bool)}
@@ -106,7 +114,7 @@ func openTab(t testing.TB, parent context.Context, own []string, o ...chromedp.C
 	b.quit = func() { _ = chromedp.Cancel(ctx); quit() }
 	call(t, ctx, network.Enable, network.EnableParams{})
 	call(t, ctx, log.Enable, cdp.Empty{})
-	bounded, stop := context.WithTimeout(ctx, 2*time.Minute)
+	bounded, stop := context.WithTimeout(ctx, patience)
 	t.Cleanup(stop)
 	b.ctx = bounded
 	t.Cleanup(func() {

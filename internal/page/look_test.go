@@ -211,7 +211,7 @@ func (b *tab) accessible(what string) {
 var screens = []struct {
 	width int64
 	theme string
-}{{1440, "light"}, {1440, "dark"}, {768, "light"}, {320, "light"}, {320, "dark"}}
+}{{1440, "light"}, {1440, "dark"}, {768, "light"}, {768, "dark"}, {320, "light"}, {320, "dark"}}
 
 // Each screen of the peer's page, in both themes: as it was looked at, and nothing for axe to find.
 func TestLook(t *testing.T) {

@@ -21,6 +21,8 @@ type sim struct {
 	detail daemon.Detail // of the first
 	stats  daemon.Stats
 	change func(s *sim) []daemon.Row // nil: nothing changes
+	every  time.Duration             // 0: a quarter of a second
+	step   int
 
 	mu     sync.Mutex // guards all
 	number uint64
@@ -31,7 +33,11 @@ var errSim = errors.New("a simulated peer does not do that")
 
 // Run publishes figures, and what changes.
 func (s *sim) Run(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
+	every := s.every
+	if every == 0 {
+		every = 250 * time.Millisecond
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -52,8 +58,16 @@ func (s *sim) Run(ctx context.Context) error {
 			}
 		}
 		s.publish("stats", s.stats)
+		s.step++
 		s.mu.Unlock()
 	}
+}
+
+// steps is how often it has changed.
+func (s *sim) steps() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.step
 }
 
 func (s *sim) publish(kind string, v any) {
@@ -159,6 +173,16 @@ func simPieces(count int, share float64, r *rand.Rand) *daemon.Pieces {
 			percent = 10 + r.IntN(80)
 		}
 		p.Have = append(p.Have, [2]int{1, percent})
+		under, rarest := 0, -1
+		if percent < 100 {
+			if rarest = 3 + r.IntN(5); r.Float64() < 0.02 {
+				rarest = 1
+			}
+			if r.Float64() < 0.03 {
+				under = 1
+			}
+		}
+		p.Under, p.Rarest = append(p.Under, [2]int{1, under}), append(p.Rarest, [2]int{1, rarest})
 	}
 	return p
 }
@@ -206,7 +230,7 @@ func lookingPeer() *sim {
 		{Time: at, Text: `download of "ubuntu-lab.img" added`}, {Time: at.Add(2 * time.Second), Text: "10.0.0.33 sent wrong data for piece 1021: it is cut off for ten minutes"},
 	}}
 	for i := range 12 {
-		n := daemon.Neighbour{Peer: fmt.Sprintf("k7f%dq", i), Addr: fmt.Sprintf("10.0.0.%d:50002", 21+i), Pieces: 16384 - 1300*i, Down: int64(212-17*i) << 20, Up: int64(96-7*i) << 20}
+		n := daemon.Neighbour{Peer: fmt.Sprintf("k7f%dq", i), Addr: fmt.Sprintf("10.0.0.%d:50002", 21+i), Pieces: 16384 - 1300*i, Down: int64(212-17*i) << 20, Up: int64(96-7*i) << 20, RTT: float64(3+5*i) / 10_000}
 		s.detail.Neighbours = append(s.detail.Neighbours, n)
 	}
 	s.stats = daemon.Stats{

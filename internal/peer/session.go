@@ -58,6 +58,9 @@ const (
 	// paceTime and paceBytes say over how much that rate is measured.
 	paceTime  = 50 * time.Millisecond
 	paceBytes = 64 << 10
+	// endTime is how long the end of a request may take that we have cancelled. It comes before all data: who never sends it keeps what we have for
+	// the request.
+	endTime = 30 * time.Second
 	// byeTime is how long a session that ends tries to say so.
 	byeTime = 500 * time.Millisecond
 )
@@ -162,6 +165,7 @@ type Session struct {
 type asking struct {
 	sink      Sink
 	cancelled bool
+	since     time.Time // when it was
 }
 
 // NewSession makes a session that does nothing until it is run.
@@ -607,7 +611,7 @@ func (s *Session) Cancel(request uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.asked[request]; a != nil && !a.cancelled {
-		a.cancelled = true
+		a.cancelled, a.since = true, time.Now()
 		s.send(&wire.Cancel{Request: request})
 	}
 }

@@ -501,6 +501,23 @@ func TestACancelledRequestTakesNothingMoreAndHasOneEnd(t *testing.T) {
 	})
 }
 
+func TestACancelledRequestThatNeverEndsEndsTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := inUse(t, nil)
+		var ours bucket
+		a, _ := k.s.Get(wire.Get{Channel: 1, Credit: 1}, &ours)
+		k.s.Cancel(a)
+		for range 20 { // it says that it lives
+			time.Sleep(2 * time.Second)
+			k.says(&wire.Ping{Number: 1})
+		}
+		k.ends(ErrProtocol)
+		if want := []wire.Reason{wire.ReasonClosing}; !slices.Equal(ours.ends, want) {
+			t.Errorf("ends %v", ours.ends)
+		}
+	})
+}
+
 // The other side may give up a request before we have begun to serve it: the loop that decides is another goroutine.
 func TestWhatTheOtherCancelsIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

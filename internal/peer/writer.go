@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -232,6 +233,7 @@ func (s *Session) finish(v *Serving, reason wire.Reason) {
 // ping sends a ping, unless the last one is on its way still, or there is no need: nothing moves, and something has come of late. It returns
 // when to look again.
 func (s *Session) ping(ctx context.Context, busy bool) time.Duration {
+	s.lateEnds()
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,4 +296,16 @@ func (s *Session) bye(ctx context.Context) error {
 	}
 	_ = s.writeNow(&wire.Bye{Reason: reason}) // it may be gone already
 	return nil
+}
+
+// lateEnds ends the session if a request that we have cancelled has had no end for too long.
+func (s *Session) lateEnds() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for request, a := range s.asked {
+		if a.cancelled && time.Since(a.since) > endTime {
+			s.fail(fmt.Errorf("%w: request %d was cancelled, and never ended", ErrProtocol, request))
+			return
+		}
+	}
 }

@@ -50,6 +50,14 @@ const (
 	maxPause  = 30 * time.Second
 	// newsTime is how long after its end a sent piece may go without anybody having it, before it counts as unsent.
 	newsTime = 2 * time.Second
+	// emptyAnswers is how many answers in a row may bring nothing (a pass, a request for what is not there) before the next credit waits: from
+	// minWait on, doubling up to maxWait. Who answers at once and wants again at once would have all our time.
+	emptyAnswers = 8
+	minWait      = 20 * time.Millisecond
+	maxWait      = 500 * time.Millisecond
+	// maxOwed is how many pieces one may take and say nothing of, before others are served first; and how many of a source's of which nobody has
+	// said anything in newsTime, before it is given one at a time.
+	maxOwed = 3
 	// keptExpired is how many expired credits of a leecher are remembered.
 	keptExpired = 64
 	// nameDepth is how many of the pieces that have not left are looked at for one that a leecher lacks.
@@ -129,6 +137,7 @@ type given struct {
 type landing struct {
 	piece uint32
 	due   time.Duration
+	to    *who
 }
 
 // who is an identity. It outlives its neighbours, so that nobody gains by coming back.
@@ -137,6 +146,9 @@ type who struct {
 	streak int           // credits that expired in a row
 	paused time.Duration // until when it gets none
 	limit  *Limit        // of what it is promised; nil: none
+	empty  int           // answers in a row that brought nothing
+	quiet  int           // pieces that it took, since it last said that it has any
+	owed   int           // pieces that it took and that nobody has said to have, since it last said anything
 }
 
 // leecher is a neighbour.
@@ -295,6 +307,9 @@ func without(list []int, c int) []int {
 
 // HasNow says that a neighbour has one piece more.
 func (g *Giver) HasNow(c, n int, piece uint32) {
+	if l := g.peer(n); l != nil {
+		l.quiet, l.owed = 0, 0
+	}
 	v := g.content(c)
 	if v == nil || !v.source || piece >= v.pieces {
 		return
@@ -346,7 +361,7 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	case !ok:
 		v.requeue(uint32(piece))
 	case !v.known.has(uint32(piece)):
-		v.landed = append(v.landed, landing{uint32(piece), now + newsTime})
+		v.landed = append(v.landed, landing{uint32(piece), now + newsTime, l.who})
 		g.soonest = min(g.soonest, now+newsTime)
 	}
 }
@@ -394,6 +409,7 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) (c int)
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
 		l.answered(now - p.at)
+		l.wait(now)
 		g.taken += (leastTaken - g.taken) / takenMean
 		g.settle(l, p, false, now)
 		c = p.Content
@@ -451,11 +467,30 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 	return OK
 }
 
+// wait takes in an answer that brought nothing.
+func (l *leecher) wait(now time.Duration) {
+	if l.empty++; l.empty > emptyAnswers {
+		l.paused = max(l.paused, now+min(minWait<<min(l.empty-emptyAnswers-1, 12), maxWait))
+	}
+}
+
+// Refused says that a request was for a piece that is not there.
+func (g *Giver) Refused(now time.Duration, n int, credit uint64) {
+	if l := g.peer(n); l != nil {
+		l.wait(now)
+	}
+	g.Ended(now, n, credit, false)
+}
+
 // Ended says that a transfer is over.
 func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	l := g.peer(n)
 	if l == nil {
 		return
+	}
+	if ok {
+		l.empty = 0
+		l.quiet++
 	}
 	if p := l.find(credit); p != nil {
 		g.settle(l, p, ok, now)
@@ -561,6 +596,9 @@ func (g *Giver) expire(now time.Duration) {
 			continue
 		}
 		for len(v.landed) > 0 && now >= v.landed[0].due {
+			if !v.known.has(v.landed[0].piece) {
+				v.landed[0].to.owed++
+			}
 			v.requeue(v.landed[0].piece)
 			v.landed = v.landed[1:]
 		}
@@ -713,7 +751,7 @@ func (g *Giver) promised() (count, rest, ahead, low, far float64) {
 
 // room says whether a leecher may have another promise: two, and what it takes in a round trip and aheadTime beyond.
 func (l *leecher) room() bool {
-	if l.streak > 0 {
+	if l.streak > 0 || l.owed >= maxOwed {
 		return len(l.promises) == 0
 	}
 	if len(l.promises) >= maxPromises {
@@ -725,7 +763,7 @@ func (l *leecher) room() bool {
 // alone says whether one that is far may have another promise when nobody else can be given any: as many as all together may have otherwise.
 // With two, no more would ever be seen to be taken than two in a round trip.
 func (l *leecher) alone() bool {
-	if l.rtt < farTime || l.streak > 0 || l.slow || len(l.promises) == 0 || len(l.promises) >= maxPromises {
+	if l.rtt < farTime || l.streak > 0 || l.owed >= maxOwed || l.slow || len(l.promises) == 0 || len(l.promises) >= maxPromises {
 		return false
 	}
 	return float64(l.rest()) < l.trip()+float64(promises*l.promises[0].size)
@@ -742,6 +780,14 @@ func (l *leecher) rest() (n int64) {
 // trip returns the bytes that it takes in a round trip and aheadTime.
 func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
 
+// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first.
+func (l *leecher) before(other *leecher) bool {
+	if first, second := l.quiet < maxOwed, other.quiet < maxOwed; first != second {
+		return first
+	}
+	return l.served < other.served
+}
+
 // choose returns the leecher whose identity was served longest ago, of those that want something, now or later; -1 if there is none.
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
@@ -749,7 +795,7 @@ func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) 
 		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
 			continue
 		}
-		if best < 0 || l.served < g.peers[best].served {
+		if best < 0 || l.before(g.peers[best]) {
 			best = n
 		}
 	}

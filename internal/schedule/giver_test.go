@@ -586,3 +586,67 @@ func checkGiver(t *rapid.T, g *Giver, said []string) {
 		seen.set(p)
 	}
 }
+
+// Who takes of a source, and never has what it took, is served when nobody else wants anything, one piece at a time.
+func TestWhoOnlyTakesIsServedLast(t *testing.T) {
+	d := newDesk(t, true, 100, 0, 1)
+	d.wants(0, 1)
+	for range maxOwed {
+		grants := d.g.Plan(d.now)
+		if len(grants) != 2*perLeecher {
+			t.Fatalf("credits: %v", grants)
+		}
+		for _, g := range grants {
+			d.gets(g, uint32(g.Piece), OK)
+			d.ends(g, true)
+			if g.Peer == 1 {
+				d.g.HasNow(0, 1, uint32(g.Piece))
+			}
+		}
+		d.wait(newsTime)
+		if d.g.expire(d.now); d.g.who[0].owed >= maxOwed {
+			break
+		}
+	}
+	d.gives(1, 1, 0)
+	d.g.HasNow(0, 0, 99)
+	if d.g.who[0].owed != 0 {
+		t.Error("it has said what it has, and counts as before")
+	}
+}
+
+// Who wants, and has no use for any credit, over and over, or asks for what is not there, does not keep us busy.
+func TestWhoAnswersWithNothingWaits(t *testing.T) {
+	for what, answer := range map[string]func(d *desk, g Grant){
+		"a pass": func(d *desk, g Grant) { d.g.Pass(d.now, 0, g.Credit, false) },
+		"a piece that is not there": func(d *desk, g Grant) {
+			d.gets(g, 7, OK)
+			d.g.Refused(d.now, 0, g.Credit)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := newDesk(t, false, 0, 0)
+			credits := 0
+			for range 10_000 { // a second, at a round trip of 0.1 ms
+				d.wants(0)
+				for _, g := range d.g.Plan(d.now) {
+					credits++
+					answer(d, g)
+				}
+				d.wait(100 * time.Microsecond)
+			}
+			if credits > 4*emptyAnswers {
+				t.Errorf("it had %d credits in a second", credits)
+			}
+			d.wait(maxPause)
+			d.wants(0)
+			for _, g := range d.g.Plan(d.now) {
+				d.gets(g, 1, OK)
+				d.ends(g, true)
+			}
+			if d.g.who[0].empty != 0 {
+				t.Error("it took a piece, and waits as before")
+			}
+		})
+	}
+}

@@ -189,7 +189,7 @@ func TestWhatIsNotUsedIsNotCharged(t *testing.T) {
 		gs := d.gives(0, 1, 2, 3, 4)
 		for _, gr := range gs {
 			d.g.Pass(d.now, gr.Peer, gr.Credit, false)
-			d.g.who[gr.Peer].served = int64(gr.Peer) - 1000
+			d.g.who[gr.Peer].served, d.g.who[gr.Peer].empty = int64(gr.Peer)-1000, 0
 		}
 		for n := range 6 {
 			d.g.Want(d.now, n, 0, WantNot)

@@ -277,7 +277,7 @@ func (t *Taker) siteVerified(now time.Duration, f *flight) {
 	}
 	s.took += (now - f.began - s.took) / speedMean
 	if len(s.landed) < MaxClaims {
-		s.landed = append(s.landed, landing{f.piece, now + claimLinger})
+		s.landed = append(s.landed, landing{piece: f.piece, due: now + claimLinger})
 	}
 }
 

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,8 @@ import (
 const (
 	// stallTime is how long a request may bring nothing before it is given to others.
 	stallTime = 5 * time.Second
+	// freshStall is that of a neighbour that has never sent anything: an honest one gives a credit when it can send soon.
+	freshStall = 3 * time.Second
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
@@ -28,12 +31,13 @@ const (
 	fillShare = 250 * time.Millisecond
 	// endgameGain is how many times sooner a second copy must be expected to be worth it.
 	endgameGain = 2
-	// hopeless is how long both copies of a piece must be expected to take still for the slower one to be given up.
-	hopeless = 30 * time.Second
 	// minGain is how much must be gained by a second copy.
 	minGain = 100 * time.Millisecond
 	// maxCopies is how many copies of a piece are in flight at once, in the endgame.
 	maxCopies = 2
+	// crawlTime is how long the slower of so many copies must have been under way before it is given up for another one, from who is clearly
+	// sooner: whoever sends a byte a second would have the piece for ever otherwise.
+	crawlTime = time.Second
 	// rareDepth is how many of the rarest pieces are looked at for one that a neighbour has.
 	rareDepth = 256
 	// speedMean is over how many pieces a speed is a mean.
@@ -51,6 +55,7 @@ type FailKind int
 const (
 	FailRejected FailKind = iota // the giver ended it, or it was cancelled
 	FailBad                      // the bytes were wrong
+	FailOurs                     // they could not be kept: the giver is not to blame
 )
 
 // TakerConfig says what a [Taker] decides about.
@@ -79,10 +84,11 @@ type Taker struct {
 	turn      uint64
 	rate      meter
 	best      peak
-	came      int64   // bytes since the last tick
-	site      *site   // nil: it is in none
-	outsiders int     // requests under way to neighbours that are not in it
-	speed     float64 // bytes per second at which pieces came, in the mean of all neighbours
+	came      int64    // bytes since the last tick
+	site      *site    // nil: it is in none
+	outsiders int      // requests under way to neighbours that are not in it
+	speed     float64  // bytes per second at which pieces came, in the mean of all neighbours
+	lost      []Cancel // requests that were given up for others, to be cancelled
 }
 
 // giverOf is what a taker knows of a neighbour.
@@ -95,6 +101,8 @@ type giverOf struct {
 	passed  bool          // it was told that there is no use for it: it is wanted again when there is
 	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
+	refused int           // requests in a row that it has ended without a piece
+	proven  bool          // it has sent a piece that was right
 	paused  time.Duration // until when it is not asked, since it stalled
 	flights int
 	asked   int64 // bytes asked of it and not received
@@ -321,6 +329,7 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 		return t.get(now, n, p, false)
 	}
 	if p, ok := t.endgame(now, g, n); ok {
+		t.makeRoom(now, p)
 		return t.get(now, n, p, true)
 	}
 	return t.pass(now, n, rewantTime)
@@ -405,9 +414,12 @@ func (t *Taker) full(now time.Duration) bool {
 	return coming >= limit
 }
 
-// crowded says whether more is asked of a neighbour than it sends in a second, or than its limit allows: it is not to take everything and
-// send nothing.
+// crowded says whether more is asked of a neighbour than it sends in a second, or than its limit allows: it is not to take everything and send nothing. Who has never
+// sent a piece, and is not the only one, is asked for no more than an honest giver promises.
 func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
+	if !g.proven && g.flights >= perLeecher && slices.ContainsFunc(t.peers, func(o *giverOf) bool { return o != nil && o != g && o.useful > 0 }) {
+		return true
+	}
 	return !g.limit.Allows(now) || g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
 }
 
@@ -482,7 +494,7 @@ func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok b
 		if rest <= worst || rest <= minGain || rest <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
 			continue
 		}
-		if _, copies := t.copies(f.piece); copies < maxCopies {
+		if fs, copies := t.copies(f.piece); copies < maxCopies || t.crawls(now, g, n, fs) {
 			best, worst, ok = f.piece, rest, true
 		}
 	}
@@ -497,37 +509,28 @@ func (t *Taker) last(piece uint32) bool {
 	return len(t.pickable.order) == 0
 }
 
-// outrun returns the slower requests for pieces that are waited for, have two, and would come clearly sooner from another neighbour: two that
-// hardly send would keep such a piece from all others.
-func (t *Taker) outrun(now time.Duration) (out []Cancel) {
-	for _, f := range t.flights {
-		if !t.last(f.piece) || t.rest(now, f) <= hopeless {
-			continue
-		}
-		fs, copies := t.copies(f.piece)
-		if copies < maxCopies || fs[0] != f { // each piece once
-			continue
-		}
-		slow, rest := fs[0], t.rest(now, fs[1])
-		if first := t.rest(now, fs[0]); first < rest {
-			slow, rest = fs[1], first
-		}
-		if rest > hopeless && t.sooner(now, f.piece, rest, fs) {
-			out = append(out, Cancel{slow.peer, f.piece})
+// crawls says whether all copies of a piece would come clearly later than one from this neighbour, and have had their time.
+func (t *Taker) crawls(now time.Duration, g *giverOf, n int, fs [maxCopies]*flight) bool {
+	for _, f := range fs {
+		if f.peer == n || now-f.began < crawlTime || t.rest(now, f) <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
+			return false
 		}
 	}
-	return out
+	return true
 }
 
-// sooner says whether a neighbour that could be asked for a piece would bring it clearly sooner than those that were.
-func (t *Taker) sooner(now time.Duration, piece uint32, rest time.Duration, asked [maxCopies]*flight) bool {
-	for n, g := range t.peers {
-		if g != nil && n != asked[0].peer && n != asked[1].peer && g.hasPiece(piece) && now >= g.paused && !t.outside(g) &&
-			rest > endgameGain*t.duration(g, t.cfg.PieceLen(piece)) {
-			return true
-		}
+// makeRoom gives the slowest copy of a piece up, if there are as many as may be.
+func (t *Taker) makeRoom(now time.Duration, piece uint32) {
+	fs, copies := t.copies(piece)
+	if copies < maxCopies {
+		return
 	}
-	return false
+	slowest := slices.MaxFunc(fs[:], func(a, b *flight) int { return cmp.Compare(t.rest(now, a), t.rest(now, b)) })
+	t.lost = append(t.lost, Cancel{slowest.peer, piece})
+	if g := t.peers[slowest.peer]; now-slowest.last >= crawlTime {
+		g.paused = now + stallPause
+	}
+	t.forget(slowest)
 }
 
 // rest returns how long a request is expected to take still.
@@ -604,6 +607,7 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	for _, f := range fs[:copies] {
 		if f.got == t.cfg.PieceLen(piece) {
 			t.learn(now, f)
+			t.peers[f.peer].proven, t.peers[f.peer].refused = true, 0
 			if t.site != nil {
 				t.siteVerified(now, f)
 			}
@@ -620,7 +624,14 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 }
 
 // Failed says that a request has ended without a piece.
-func (t *Taker) Failed(_ time.Duration, n int, piece uint32, _ FailKind) { t.drop(piece, n) }
+func (t *Taker) Failed(now time.Duration, n int, piece uint32, kind FailKind) {
+	fs, copies := t.copies(piece)
+	if g := t.peer(n); g != nil && kind != FailOurs && slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n }) {
+		g.refused++ // who promises and refuses, over and over, would keep the piece from others
+		g.paused = max(g.paused, now+min(minWait<<min(g.refused, 12), stallPause))
+	}
+	t.drop(piece, n)
+}
 
 // Want says how much a leecher could use a neighbour.
 type Want int
@@ -709,11 +720,10 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.best.look(now, t.came)
 	t.came = 0
 	for _, f := range t.flights {
-		if now-f.last >= stallTime {
+		if silent := now - f.last; silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].rtt {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}
-	stalled = append(stalled, t.outrun(now)...)
 	for _, c := range stalled {
 		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
 			t.peers[c.Peer].paused = now + stallPause
@@ -723,5 +733,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	if t.site != nil {
 		t.siteTick(now)
 	}
+	stalled = append(stalled, t.lost...)
+	t.lost = nil
 	return stalled
 }

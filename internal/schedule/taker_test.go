@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// chair drives a Taker in words. Its content has pieces of 100 bytes.
+// chair drives a Taker in words. Its content has pieces of 100 bytes, and its neighbours have sent some before.
 type chair struct {
 	t    *testing.T
 	k    *Taker
@@ -28,6 +28,7 @@ func newChair(t *testing.T, pieces uint32, neighbours int, change func(*TakerCon
 	c := &chair{t: t, k: NewTaker(cfg), told: make(map[int]Want)}
 	for n := range neighbours {
 		c.k.AddPeer(c.now, n)
+		c.k.peers[n].proven = true
 	}
 	return c
 }
@@ -314,6 +315,83 @@ func TestInTheEndgameTheLastPieceIsAskedForTwiceAndTheLoserIsCancelled(t *testin
 	}
 }
 
+// Who promises everything and has sent nothing yet is asked for as much as an honest giver promises, and is not waited for as long.
+func TestOneThatHasSentNothingYetIsTrustedWithLittle(t *testing.T) {
+	c := newChair(t, 100, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	c.k.peers[0].proven = false
+	first := c.gets(0, all(100)...)
+	second := c.gets(0, all(100)...)
+	c.passes(0, false)
+	c.now += freshStall - 1
+	if got := c.k.Tick(c.now); len(got) > 0 {
+		t.Fatalf("%v stalled too soon", got)
+	}
+	c.moves(0, 0, second, 1)
+	c.now++
+	if got := c.k.Tick(c.now); !slices.Equal(got, []Cancel{{0, first}}) {
+		t.Fatalf("stalled: %v", got)
+	}
+	c.now += stallPause
+	c.moves(0, 0, second, 99)
+	c.k.Verified(c.now, second)
+	for range 3 {
+		c.gets(0, all(100)...)
+	}
+}
+
+// Who promises the last piece and refuses it, faster than anybody sends it, does not keep it from who would.
+func TestWhoRefusesIsLeftAlone(t *testing.T) {
+	c := newChair(t, 1, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	asked := 0
+	for range 1000 { // a second
+		if a := c.k.Credit(c.now, 0, -1, true); a.Get {
+			asked++
+			c.k.Failed(c.now, 0, 0, FailRejected)
+		}
+		c.now += time.Millisecond
+	}
+	if asked > 8 {
+		t.Errorf("it was asked %d times in a second", asked)
+	}
+	c.gets(1, 0)
+	c.k.Failed(c.now, 1, 0, FailOurs)
+	c.gets(1, 0)
+}
+
+// Two that send a byte a second each do not keep the last piece from who would send it at once.
+func TestCopiesThatCrawlGiveWayInTheEndgame(t *testing.T) {
+	c := newChair(t, 2, 4, nil)
+	for n := range 4 {
+		c.k.HasAll(c.now, n)
+	}
+	last := c.gets(0, 0, 1)
+	quick := c.gets(2, 0, 1)
+	c.moves(50*time.Millisecond, 2, quick, 100)
+	c.k.Verified(c.now, quick)
+	c.moves(50*time.Millisecond, 0, last, 1)
+	if a := c.k.Credit(c.now, 1, -1, true); !a.Get || a.Piece != last {
+		t.Fatalf("a second copy: %+v", a)
+	}
+	c.passes(2, false) // the second has not had its time
+	for range 3 {
+		c.moves(crawlTime/2, 0, last, 1)
+		c.moves(0, 1, last, 2)
+	}
+	c.gets(2, last)
+	if got := c.k.Tick(c.now); !slices.Equal(got, []Cancel{{0, last}}) {
+		t.Fatalf("given up: %v, want the slowest", got)
+	}
+	c.passes(0, false) // it would not be sooner
+	c.moves(100*time.Millisecond, 2, last, 100)
+	if got := c.k.Verified(c.now, last); !slices.Contains(got, Cancel{1, last}) || c.k.InFlight() != 0 {
+		t.Fatalf("cancelled %v, %d bytes in flight", got, c.k.InFlight())
+	}
+}
+
 func TestNothingIsAskedForTwiceWhileAnythingIsNotAskedForOnce(t *testing.T) {
 	c := newChair(t, 3, 2, nil)
 	c.k.HasAll(c.now, 0)
@@ -362,54 +440,6 @@ func TestWhatANeighbourLeavesBehindIsFreeForOthers(t *testing.T) {
 			c.passes(1, false)
 			leave(c)
 			c.gets(1, 0)
-		})
-	}
-}
-
-// A piece that two neighbours hardly send is not theirs for ever: the slower one is given up for somebody who would bring it, and is not asked
-// for a while. As long as one of them is not hopeless, or nobody else is there, both are left alone.
-func TestTwoThatDripDoNotKeepAPieceFromTheOthers(t *testing.T) {
-	for name, change := range map[string]func(*TakerConfig){"at the end": nil, "in order": func(cfg *TakerConfig) { cfg.Sequential = true }} {
-		t.Run(name, func(t *testing.T) {
-			pieces := uint32(2)
-			if change != nil {
-				pieces = 2 + 2*window // what is behind is not waited for yet
-			}
-			c := newChair(t, pieces, 3, change)
-			for n := range 2 {
-				c.has(n, 0)
-			}
-			c.has(2, all(pieces)...)
-			c.k.HasAll(c.now, 2)
-			c.gets(0, 0)
-			for p := uint32(1); p < min(pieces, window); p++ { // one that is quick: what others may be is known
-				c.gets(2, p)
-				c.moves(10*time.Millisecond, 2, p, 100)
-				c.k.Verified(c.now, p)
-			}
-			c.k.RemovePeer(c.now, 2)
-			c.moves(time.Second, 0, 0, 1)
-			c.gets(1, 0)
-			for range 20 {
-				c.moves(time.Second, 0, 0, 1)
-				c.moves(time.Second, 1, 0, 1)
-				if got := c.k.Tick(c.now); len(got) > 0 {
-					t.Fatalf("%v is given up, and nobody else is there", got)
-				}
-			}
-			c.k.AddPeer(c.now, 3)
-			c.has(3, 0)
-			c.passes(3, false)
-			got := c.k.Tick(c.now)
-			if len(got) != 1 || got[0].Piece != 0 {
-				t.Fatalf("%v is given up", got)
-			}
-			c.k.Failed(c.now, got[0].Peer, 0, FailRejected) // it has ended
-			c.passes(got[0].Peer, false)
-			c.gets(3, 0)
-			if got := c.k.Tick(c.now); len(got) > 0 {
-				t.Fatalf("%v is given up, of one that may be quick", got)
-			}
 		})
 	}
 }

@@ -571,7 +571,7 @@ func (d *Download) Begin(piece uint32) *PieceWriter {
 	if d.writers[piece] == nil && !d.have.Test(uint(piece)) {
 		d.writers[piece], w.own = w, true
 	} else {
-		w.mem = make([]byte, 0, d.m.Geo.Len(piece))
+		w.mem = []byte{} // it grows with what comes: that may be nothing
 	}
 	return w
 }

@@ -23,7 +23,7 @@ export class Detail {
     this.peers = h("tbody");
     this.peersText = h("p", { class: "summary" });
     this.peersTable = h("table", { class: "peers" }, h("caption", { class: "unseen" }, "Neighbours"),
-      h("thead", {}, h("tr", {}, ["Peer", "Address", "Has", "Down", "Up"].map((s) => h("th", { scope: "col" }, s)))), this.peers);
+      h("thead", {}, h("tr", {}, ["Peer", "Address", "Has", "Down", "Up", "Round trip"].map((s) => h("th", { scope: "col" }, s)))), this.peers);
     this.log = h("ol", { class: "log" });
     this.where = h("dl", { class: "where" });
     this.link = h("div", { class: "link" });
@@ -32,7 +32,7 @@ export class Detail {
       this.facts, this.failure,
       h("div", { class: "panes" },
         h("div", { class: "pane wide" }, h("h3", {}, "Pieces"),
-          h("p", { class: "legend", "aria-hidden": "true" }, swatch("of-all", "here"), swatch("of-part", "partly"), swatch("of-none", "missing"), this.map), this.mapText),
+          h("p", { class: "legend", "aria-hidden": "true" }, swatch("of-all", "here"), swatch("of-part", "partly"), swatch("of-none", "missing"), swatch("of-way", "under way"), swatch("of-rare", "rarest"), this.map), this.mapText),
         h("div", { class: "pane" }, h("h3", {}, "Speed"),
           h("p", { class: "legend", "aria-hidden": "true" }, swatch("of-down", "down"), swatch("of-up", "up (dashed)"), h("i", { class: "of-grid" }), this.graph), this.graphText),
         h("div", { class: "pane" }, h("h3", {}, "Neighbours"), this.peersText, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Neighbours" }, this.peersTable)),
@@ -98,10 +98,15 @@ export class Detail {
     if (d.pieces) {
       const p = d.pieces;
       const here = p.count === 0 ? "it is empty" : percent(d.done, d.size) + " % here";
-      text(this.mapText, many(p.count, "piece") + " of " + size(p.size) + ": " + here + (verified ? "; " + verified : ""));
+      const under = p.under.reduce((n, [run, each]) => n + run * each, 0), rarest = draw.rare(p);
+      const facts = [many(p.count, "piece") + " of " + size(p.size) + ": " + here];
+      if (under > 0) facts.push(count(under) + " under way");
+      if (rarest) facts.push("rarest: " + (rarest.least === 0 ? "no neighbour has" : many(rarest.least, "neighbour has", "neighbours have")) + " what is missing in " + many(rarest.count, "place"));
+      if (verified) facts.push(verified);
+      text(this.mapText, facts.join("; "));
     } else text(this.mapText, "Of what pieces it consists is not known yet.");
     const now = (a) => a.at(-1) || 0;
-    text(this.graphText, "Now ↓ " + rate(now(d.speed.down)) + ", ↑ " + rate(now(d.speed.up)) + "; at most ↓ " + rate(Math.max(0, ...d.speed.down)) + ", ↑ " +
+    text(this.graphText, !d.speed.down.some(Boolean) && !d.speed.up.some(Boolean) ? "Nothing has moved in the last five minutes." : "Now ↓ " + rate(now(d.speed.down)) + ", ↑ " + rate(now(d.speed.up)) + "; at most ↓ " + rate(Math.max(0, ...d.speed.down)) + ", ↑ " +
       rate(Math.max(0, ...d.speed.up)) + " in five minutes.");
     this.neighbours(d);
     this.log.replaceChildren(...d.log.length === 0 ? [h("li", {}, "Nothing yet.")] : d.log.slice(-100).reverse().map((l) => h("li", {}, h("time", { datetime: l.time }, clock(l.time)), " ", plain(l.text))));
@@ -115,8 +120,8 @@ export class Detail {
     this.peersTable.hidden = all.length === 0;
     while (this.peers.rows.length > all.length) this.peers.deleteRow(-1);
     all.forEach((n, i) => {
-      const tr = this.peers.rows[i] || this.peers.appendChild(h("tr", {}, h("td"), h("td"), h("td"), h("td"), h("td")));
-      [plain(n.peer), plain(n.addr), percent(n.pieces, count_) + " %", rate(n.down), rate(n.up)].forEach((s, c) => text(tr.cells[c], s));
+      const tr = this.peers.rows[i] || this.peers.appendChild(h("tr", {}, h("td"), h("td"), h("td"), h("td"), h("td"), h("td")));
+      [plain(n.peer), plain(n.addr), percent(n.pieces, count_) + " %", rate(n.down), rate(n.up), n.rtt > 0 ? (n.rtt * 1000).toFixed(n.rtt < 0.01 ? 1 : 0) + " ms" : "–"].forEach((s, c) => text(tr.cells[c], s));
     });
   }
 
@@ -154,7 +159,7 @@ export class Detail {
 
   draw() {
     if (!this.d || this.el.hidden) return;
-    this.map.hidden = !this.d.pieces;
+    this.map.parentElement.hidden = !this.d.pieces;
     if (this.d.pieces) draw.pieces(this.map, this.d.pieces);
     draw.speed(this.graph, this.d.speed, rate);
   }

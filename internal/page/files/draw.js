@@ -28,10 +28,29 @@ function cells(n, w) {
   return 5;
 }
 
+/** columns unrolls runs: how many columns, and what is said of each. */
+function columns(runs, n) {
+  const out = [];
+  for (const [run, value] of runs) for (let i = Math.min(run, n - out.length); i > 0; i--) out.push(value);
+  return out;
+}
+
 /**
- * pieces draws which part of a content is here: at most 2,048 squares, however many pieces there are.
+ * rare says which columns have a missing piece that fewer neighbours have than others: how many have it, and where; null: there is none rarer.
+ * @param {{columns: number, rarest: [number, number][]}} p
+ */
+export function rare(p) {
+  const each = columns(p.rarest, p.columns), told = each.filter((n) => n >= 0);
+  if (told.length === 0) return null;
+  const least = Math.min(...told), most = Math.max(...told);
+  if (least === most && least > 0) return null;
+  return { least, at: each.map((n) => n === least), count: told.filter((n) => n === least).length };
+}
+
+/**
+ * pieces draws which part of a content is here, what is under way, and what is rare: at most 2,048 squares, however many pieces there are.
  * @param {HTMLCanvasElement} canvas
- * @param {{columns: number, have: [number, number][]}} p
+ * @param {{columns: number, have: [number, number][], under: [number, number][], rarest: [number, number][]}} p
  */
 export function pieces(canvas, p) {
   const width = canvas.clientWidth || 1;
@@ -39,21 +58,31 @@ export function pieces(canvas, p) {
   const height = Math.max(1, Math.ceil(p.columns / perRow)) * side + "px";
   if (canvas.style.height !== height) canvas.style.height = height;
   const { c } = fit(canvas);
-  const none = colour(canvas, "of-none"), part = colour(canvas, "of-part"), all = colour(canvas, "of-all");
-  const gap = side > 6 ? 1.5 : 1;
-  let i = 0;
-  for (const [run, percent] of p.have) {
-    for (const end = Math.min(i + run, p.columns); i < end; i++) {
-      const x = i % perRow * side, y = Math.floor(i / perRow) * side, d = side - gap;
-      c.fillStyle = percent === 100 ? all : none;
-      c.fillRect(x, y, d, d);
-      if (percent > 0 && percent < 100) { // filled from below: a shape, not a colour alone
-        c.fillStyle = part;
-        const up = Math.max(1.5, d * percent / 100);
-        c.fillRect(x, y + d - up, d, up);
-      }
+  const none = colour(canvas, "of-none"), part = colour(canvas, "of-part"), all = colour(canvas, "of-all"), way = colour(canvas, "of-way"), few = colour(canvas, "of-rare");
+  const gap = side > 6 ? 1.5 : 1, d = side - gap;
+  const have = columns(p.have, p.columns), under = columns(p.under, p.columns), rarest = rare(p);
+  have.forEach((percent, i) => { // each state is a shape, not a colour alone
+    const x = i % perRow * side, y = Math.floor(i / perRow) * side;
+    c.fillStyle = percent === 100 ? all : none;
+    c.fillRect(x, y, d, d);
+    if (percent > 0 && percent < 100) { // filled from below
+      const up = Math.max(1.5, d * percent / 100);
+      c.fillStyle = part;
+      c.fillRect(x, y + d - up, d, up);
     }
-  }
+    if (under[i] > 0) { // framed
+      c.strokeStyle = way;
+      c.lineWidth = side > 8 ? 2 : 1.5;
+      c.strokeRect(x + c.lineWidth / 2, y + c.lineWidth / 2, d - c.lineWidth, d - c.lineWidth);
+    } else if (rarest?.at[i]) { // a corner
+      c.fillStyle = few;
+      c.beginPath();
+      c.moveTo(x, y);
+      c.lineTo(x + d * 0.75, y);
+      c.lineTo(x, y + d * 0.75);
+      c.fill();
+    }
+  });
 }
 
 /**
