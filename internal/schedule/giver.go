@@ -52,7 +52,7 @@ const (
 	newsTime = 2 * time.Second
 	// emptyAnswers is how many answers in a row may bring nothing (a pass, a request for what is not there) before the next credit waits: from
 	// minWait on, doubling up to maxWait. Who answers at once and wants again at once would have all our time.
-	emptyAnswers = 8
+	emptyAnswers = 16
 	minWait      = 20 * time.Millisecond
 	maxWait      = 500 * time.Millisecond
 	// maxOwed is how many pieces one may take and say nothing of, before others are served first; and how many of a source's of which nobody has
