@@ -386,7 +386,7 @@ func TestARightThatIsTakenAwayKeepsWhatWasFetched(t *testing.T) {
 	holdsOnly(t, dir, name)
 }
 
-// A shared file whose disk is taken out of the tree is read on through what was opened: for as long as the disk is there, so is the file.
+// A shared file whose disk is taken out of the tree while it is exchanged is read on through what was opened: for as long as the disk is there, so is the file.
 func TestAFileWhoseDiskIsUnmountedIsGivenOn(t *testing.T) {
 	t.Parallel()
 	requireSpaces(t, syscall.CLONE_NEWNS, "sh", "mount", "umount", "nsenter")
@@ -404,8 +404,10 @@ func TestAFileWhoseDiskIsUnmountedIsGivenOn(t *testing.T) {
 	want := filepath.Join(t.TempDir(), "f.img")
 	write(t, want, 3<<20, 1)
 	a.shares(copied)
+	got := b.get("f.img", "--limit-down", "1MiB/s")
+	got.await("the first bytes", func(e event) bool { return e.T == "progress" && e.Fetched > 0 })
 	command{path: "umount", args: []string{"-l", at}, within: within}.start(t).succeedsQuietly()
-	b.get("f.img").succeeds()
+	got.succeeds()
 	sameContent(t, b.path("f.img"), want)
 }
 
