@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -29,6 +30,7 @@ type simDisk struct {
 	pending []simName
 
 	ops     int
+	clock   int64           // goes on when the power comes back
 	stopAt  int             // the operation at which the power goes; 0: never
 	lying   string          // the kind of sync that does nothing
 	kinds   map[string]bool // of syncs that were asked for
@@ -45,6 +47,7 @@ type simNode struct {
 	synced []byte
 	writes []simWrite // since the last sync
 	mtime  int64
+	kept   int64 // the mtime that is on the disk: a sync of a file's bytes leaves it as it is
 	locked bool
 }
 
@@ -69,6 +72,7 @@ func newSimDisk() *simDisk {
 // op counts an operation, and says whether the power is still there.
 func (d *simDisk) op() error {
 	d.ops++
+	d.clock++
 	if d.stopped || d.ops == d.stopAt {
 		d.stopped = true
 		return errPower
@@ -101,12 +105,13 @@ func (d *simDisk) crash(chance *rand.Rand) *simDisk {
 // crashAs is crash where so many changes of names have become durable, and how says what becomes of the writes of each file.
 func (d *simDisk) crashAs(names int, how func() int, chance *rand.Rand) *simDisk {
 	out := newSimDisk()
-	out.next, out.noSyncAll = d.next, d.noSyncAll
+	out.next, out.noSyncAll, out.clock = d.next, d.noSyncAll, d.clock
 	for _, p := range d.pending[:names] {
 		p.change(d.durable)
 	}
 	seen := make(map[*simNode]*simNode)
-	for p, n := range d.durable {
+	for _, p := range slices.Sorted(maps.Keys(d.durable)) { // in an order: the same seed, the same disk
+		n := d.durable[p]
 		if !d.leads(p) {
 			continue
 		}
@@ -131,8 +136,9 @@ func (d *simDisk) leads(name string) bool {
 func (n *simNode) crash(how int, chance *rand.Rand) *simNode {
 	out := &simNode{id: n.id, dir: n.dir, link: n.link, mtime: n.mtime, data: bytes.Clone(n.synced)}
 	if chance.IntN(2) == 0 {
-		out.mtime--
+		out.mtime = n.kept
 	}
+	out.kept = out.mtime
 	for _, i := range chance.Perm(len(n.writes)) {
 		w := n.writes[i]
 		if how == lost || how == torn && chance.IntN(2) == 0 {
@@ -176,7 +182,7 @@ func (f *simFolder) Open(name string, flag int, _ fs.FileMode) (File, error) {
 		return nil, fs.ErrNotExist
 	case n == nil:
 		f.d.next++
-		n = &simNode{id: f.d.next, mtime: int64(f.d.ops)}
+		n = &simNode{id: f.d.next, mtime: f.d.clock, kept: f.d.clock}
 		f.d.name(func(m map[string]*simNode) { m[name] = n }, name)
 	case flag&os.O_EXCL != 0:
 		return nil, fs.ErrExist
@@ -308,7 +314,7 @@ func (f *simFolder) SyncAll() error {
 		return nil
 	}
 	for _, n := range f.d.files {
-		n.synced, n.writes = bytes.Clone(n.data), nil
+		n.synced, n.writes, n.kept = bytes.Clone(n.data), nil, n.mtime
 	}
 	for _, p := range f.d.pending {
 		p.change(f.d.durable)
@@ -381,7 +387,7 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 	f.n.data = resize(f.n.data, max(int64(len(f.n.data)), off+int64(len(b))))
 	copy(f.n.data[off:], b)
 	f.n.writes = append(f.n.writes, simWrite{off, bytes.Clone(b)})
-	f.n.mtime = int64(f.d.ops)
+	f.n.mtime = f.d.clock
 	return len(b), nil
 }
 
@@ -391,7 +397,7 @@ func (f *simFile) Truncate(size int64) error {
 	}
 	f.n.data = resize(f.n.data, size)
 	f.n.writes = append(f.n.writes, simWrite{size, nil})
-	f.n.mtime = int64(f.d.ops)
+	f.n.mtime = f.d.clock
 	return nil
 }
 
@@ -592,7 +598,7 @@ func crashes(t *testing.T, overwrite bool, lying string, seeds int) (kinds map[s
 func (c *crashing) older() *simDisk {
 	d := newSimDisk()
 	if c.overwrite {
-		n := &simNode{id: 1, data: bytes.Clone(c.old), synced: bytes.Clone(c.old), mtime: -9}
+		n := &simNode{id: 1, data: bytes.Clone(c.old), synced: bytes.Clone(c.old), mtime: -9, kept: -9}
 		d.files["f"], d.durable["f"], d.next = n, n, 1
 	}
 	return d
@@ -652,6 +658,9 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		t.Errorf("only these syncs were seen: %v", kinds)
 	}
 	for kind := range kinds {
+		if kind == "the bytes of journal" {
+			continue // only after a clean stop: TestEveryWayInWhichPowerGoesOnceLosesNothing
+		}
 		found := false
 		for _, overwrite := range []bool{false, true} {
 			_, err := crashes(t, overwrite, kind, 6)

@@ -28,7 +28,7 @@ var crashTree = map[string]int{"a/b": 2*content.MinPiece + 99, "a/l -> ../z": 0,
 func (c *crashingDir) old(d *simDisk) {
 	d.next = 10
 	put := func(name string, n *simNode) {
-		n.synced, n.mtime = bytes.Clone(n.data), -9
+		n.synced, n.mtime, n.kept = bytes.Clone(n.data), -9, -9
 		d.files[name], d.durable[name] = n, n
 	}
 	put("f", &simNode{id: 1, dir: true})
@@ -239,6 +239,9 @@ func TestEverySyncOfADirectoryIsNeeded(t *testing.T) {
 			t.Errorf("only these syncs were seen: %v", kinds)
 		}
 		for kind := range kinds {
+			if kind == "the bytes of journal" {
+				continue // only after a clean stop: TestEveryWayInWhichPowerGoesOnceLosesNothing
+			}
 			if syncAll && (kind == "the hidden folder's names" || kind == "the target's folder, before the first piece") {
 				continue // what makes all last makes these last too
 			}

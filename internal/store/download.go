@@ -74,8 +74,9 @@ type Download struct {
 
 	using   sync.RWMutex // held for reading while the data file is used, for writing while it is closed
 	place   sync.Mutex   // held while the data file is written: a place has one writer at a time
-	syncing sync.Mutex   // held while records are written: guards log, end and failed
+	syncing sync.Mutex   // held while records are written: guards log, end, failed and earlier
 	failed  error        // what made a sync fail: nothing is believed to be synced after it
+	earlier bool         // a crash can bring back the journal as an earlier run left it, its clean stop and all
 
 	published bool
 
@@ -352,6 +353,8 @@ func (d *Download) header() journal {
 // readJournal says whether the last run was stopped properly, and nothing has touched the data since: then what the journal
 // has is there, which have takes. Stamp is that of the data now.
 func (d *Download) readJournal(have *bitset.BitSet, stamp func() (uint64, error)) (clean bool, err error) {
+	_, err = d.root.Lstat(d.name("journal"))
+	d.earlier = !errors.Is(err, fs.ErrNotExist)
 	if d.log, err = d.root.Open(d.name("journal"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return false, err
 	}
@@ -406,8 +409,8 @@ func (d *Download) beginJournal() error {
 	}
 	d.end = int64(len(b))
 	d.news = d.have.Clone() // the next sync writes it: after the data
-	// The names that lead to the data must last, or a crash takes what was synced with them. The journal's own bytes need not: after
-	// a crash it is not believed.
+	// The names that lead to the data must last, or a crash takes what was synced with them. The journal's own bytes need not yet: after
+	// a crash it is not believed, or nothing was synced since the clean stop that it brings back.
 	return errors.Join(d.root.SyncDir(d.dir), d.root.SyncDir("."))
 }
 
@@ -725,7 +728,16 @@ func (d *Download) sync() error {
 		b = appendRecord(b, d.sum, recordThere, uint32(p), uint32(end-p))
 		p, ok = news.NextSet(end)
 	}
-	return d.appendLog(b)
+	if err := d.appendLog(b); err != nil || !d.earlier {
+		return err
+	}
+	// A sync of the data leaves its times: a crash can bring back those that an earlier clean stop has, and it would be believed if it
+	// were still the journal's last record. So the first records of this run must last; what comes after them need not.
+	if err := d.lasting.pass(d.log.DataSync()); err != nil {
+		return fmt.Errorf("sync journal of %s: %w", d.Path(), err)
+	}
+	d.earlier = false
+	return nil
 }
 
 func (d *Download) appendLog(b []byte) error {

@@ -14,13 +14,13 @@ import (
 // bytes that were not synced lost, kept, or torn and out of order.
 func TestEveryWayInWhichPowerGoesOnceLosesNothing(t *testing.T) {
 	cases := 0
-	for _, overwrite := range []bool{false, true} {
+	for _, before := range []earlier{nothing, older, stopped} {
 		for at, over := 1, false; !over; at++ {
 			for names, more := 0, true; more; names++ {
 				for how := range 4 { // torn twice
 					var err error
-					if over, more, err = powerOnce(t, overwrite, at, names, min(how, torn), uint64(how)); err != nil {
-						t.Fatalf("overwrite %v, operation %d, %d changes of names, %d: %v", overwrite, at, names, how, err)
+					if over, more, err = powerOnce(t, before, at, names, min(how, torn), uint64(how)); err != nil {
+						t.Fatalf("before %d, operation %d, %d changes of names, %d: %v", before, at, names, how, err)
 					}
 					cases++
 				}
@@ -30,11 +30,27 @@ func TestEveryWayInWhichPowerGoesOnceLosesNothing(t *testing.T) {
 	t.Logf("cases %d", cases)
 }
 
+// earlier is what there was before the download in which the power goes.
+type earlier int
+
+const (
+	nothing earlier = iota
+	older           // a version that is to be replaced
+	stopped         // a run that was stopped properly, and everything lasts
+)
+
 // powerOnce says whether the download was over before, and whether more changes of names might have become durable.
-func powerOnce(t *testing.T, overwrite bool, at, names, how int, seed uint64) (over, more bool, err error) {
+func powerOnce(t *testing.T, before earlier, at, names, how int, seed uint64) (over, more bool, err error) {
 	chance := rand.New(rand.NewPCG(seed, uint64(at)))
-	c := newCrashing(overwrite)
+	c := newCrashing(before == older)
 	d := c.older()
+	if before == stopped {
+		if err := c.run(t, d, true); err != nil {
+			return false, false, err
+		}
+		_ = (&simFolder{d}).SyncAll()
+		d.ops = 0
+	}
 	d.stopAt = at
 	err = c.run(t, d, false)
 	over, more = !d.stopped, names < len(d.pending)
