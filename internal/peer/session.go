@@ -27,7 +27,7 @@ const (
 	// helloTimeout bounds the time until a session is in use.
 	helloTimeout = 10 * time.Second
 	// idlePing is how long nothing comes before a ping goes out. The other side hears it, and sends none of its own.
-	idlePing = 20 * time.Second
+	idlePing = 25 * time.Second
 	// busyPing is how often a ping goes out while pieces move: how long an answer takes changes with what waits before it. The next one
 	// goes out before the last was answered only after pingEvery.
 	busyPing  = 500 * time.Millisecond

@@ -404,7 +404,7 @@ func TestWhoDoesNotAnswerAPingIsDead(t *testing.T) {
 	}
 }
 
-// While nothing moves there is a ping when nothing has come for 20 seconds, of one side: it does for both.
+// While nothing moves there is a ping when nothing has come for 25 seconds, of one side: it does for both.
 func TestAnIdleSessionPingsWhenNothingElseComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := inUse(t, nil)

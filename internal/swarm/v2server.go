@@ -30,7 +30,7 @@ const (
 	// enterRate is how often one peer may enter per second, beyond four times maxInstances at once.
 	enterRate = 30
 	// v2Look is how often the server looks for removals that another process wrote.
-	v2Look = 500 * time.Millisecond
+	v2Look = time.Second
 )
 
 // Reasons for which the server ends a v2 connection.
