@@ -72,3 +72,10 @@ func TestTheConfigurationFile(t *testing.T) {
 		}
 	}
 }
+
+// Nobody can put anything into it.
+func TestNoConfigurationIsSafe(t *testing.T) {
+	if _, err := readConfig(os.DevNull, true); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,6 +15,9 @@ func checkSafe(path string) error {
 	if err != nil {
 		return err
 	}
+	if null, err := os.Stat(os.DevNull); err == nil && os.SameFile(fi, null) {
+		return nil // it says nothing, whoever writes to it
+	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("it belongs to another user, who could name any folder: chown %s", shellQuote(path))
 	}
