@@ -237,6 +237,9 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	answer := c.taker.Credit(l.now(), ch.conn.id, named, m.Insist)
 	if !answer.Get {
 		ch.ourWant = wanted(answer.Busy, true)
+		if answer.Silent {
+			return
+		}
 		l.say(ch, &wire.Pass{Channel: ch.n, Credit: m.Number, Later: answer.Busy})
 		return
 	}

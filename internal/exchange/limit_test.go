@@ -64,6 +64,7 @@ func TestNoMoreIsPromisedToOneThanItsLimit(t *testing.T) {
 				}
 				for _, ok := heardA[*wire.End](g); ok; _, ok = heardA[*wire.End](g) {
 					ended[i]++
+					g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{uint32(ended[i]), 1}})
 				}
 				g.kept = nil
 				if most := burst + int(perSecond*time.Since(began).Seconds()); ended[i] > most {
@@ -150,6 +151,7 @@ func TestASourceSaysHowLongItsCopiesTook(t *testing.T) {
 				for credit, ok := heardA[*wire.Credit](g); ok && request < 40; credit, ok = heardA[*wire.Credit](g) {
 					g.says(&wire.Get{Channel: channel, Epoch: 1, Credit: credit.Number, Request: request + 1, Piece: uint32(request)})
 					request++
+					g.says(&wire.Have{Channel: channel, Epoch: 1, Runs: []uint32{0, uint32(request)}})
 				}
 			}
 			g.says(&wire.Have{Channel: channel, Epoch: 1, Runs: []uint32{0, 40}}, &wire.Want{Channel: channel})

@@ -11,9 +11,11 @@ import (
 const (
 	// manifestTimeout is how long a neighbour may be silent that was asked for a manifest.
 	manifestTimeout = 5 * time.Second
-	// manifestPatience is how long all who were asked may be silent before one more is; while it comes from somebody, that is latePatience.
-	manifestPatience = 250 * time.Millisecond
+	// manifestPatience, and two round trips, is how long all who were asked may be silent before one more is; while it comes from somebody, that is
+	// latePatience. Who has been silent for silentTime makes room for another one.
+	manifestPatience = 50 * time.Millisecond
 	latePatience     = 2 * time.Second
+	silentTime       = time.Second
 	// maxAsked bounds those who are asked at once: what each has sent is kept until one has sent all.
 	maxAsked = 4
 )
@@ -60,18 +62,20 @@ func (l *loop) askManifest(c *exchanged) {
 func (c *exchanged) triedOf(ch *channel) int { return c.tried[ch.conn.s.Peer()] }
 
 func (c *exchanged) manifestPatience() time.Duration {
+	trip := time.Duration(0)
 	for _, a := range c.asked {
 		if len(a.parts) > 0 && time.Since(a.at) < latePatience {
 			return latePatience
 		}
+		trip = max(trip, a.ch.conn.s.RTT())
 	}
-	return manifestPatience
+	return manifestPatience + 2*trip
 }
 
 // dropSilent leaves the one alone, for now, that has been silent for longest; false if nobody has been for long enough.
 func (c *exchanged) dropSilent() bool {
 	oldest := slices.MinFunc(c.asked, func(a, b *asking) int { return a.at.Compare(b.at) })
-	if time.Since(oldest.at) < maxAsked*manifestPatience {
+	if time.Since(oldest.at) < silentTime {
 		return false
 	}
 	c.unask(oldest.ch)

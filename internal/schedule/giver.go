@@ -148,6 +148,11 @@ type who struct {
 	limit  *Limit        // of what it is promised; nil: none
 	empty  int           // answers in a row that brought nothing
 	quiet  int           // pieces that it took, since it last said that it has any
+	took   time.Duration // when the first of those had gone
+	broke  int           // pieces that did not go to their end
+	spoke  bool          // it has said at least once that it has one
+	held   time.Duration // until when it gets none, as it says nothing
+	out    int           // promises of all its neighbours
 	owed   int           // pieces that it took and that nobody has said to have, since it last said anything
 }
 
@@ -258,13 +263,13 @@ func (g *Giver) AddPeer(n, identity int) {
 }
 
 // RemovePeer forgets a neighbour, and what it was promised.
-func (g *Giver) RemovePeer(_ time.Duration, n int) {
+func (g *Giver) RemovePeer(now time.Duration, n int) {
 	l := g.peer(n)
 	if l == nil {
 		return
 	}
 	for len(l.promises) > 0 {
-		g.settle(l, l.promises[0], false, 0)
+		g.settle(l, l.promises[0], false, now)
 	}
 	g.peers[n] = nil
 	for _, v := range g.contents {
@@ -308,7 +313,7 @@ func without(list []int, c int) []int {
 // HasNow says that a neighbour has one piece more.
 func (g *Giver) HasNow(c, n int, piece uint32) {
 	if l := g.peer(n); l != nil {
-		l.quiet, l.owed = 0, 0
+		l.quiet, l.owed, l.spoke, l.held = 0, 0, true, 0
 	}
 	v := g.content(c)
 	if v == nil || !v.source || piece >= v.pieces {
@@ -344,6 +349,10 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	l.limit.Refund(p.size - p.sent)
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
+	l.out--
+	if p.active && !ok && !l.spoke {
+		l.breaks(now)
+	}
 	v := g.content(p.Content)
 	if v == nil || !v.source {
 		return
@@ -490,7 +499,7 @@ func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	}
 	if ok {
 		l.empty = 0
-		l.quiet++
+		g.keeps(now, l)
 	}
 	if p := l.find(credit); p != nil {
 		g.settle(l, p, ok, now)
@@ -618,17 +627,24 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	for g.limit.Allows(now) {
 		n, insist := -1, false
 		count, rest, ahead, low, far := g.promised()
+		trust := g.trust(now)
+		may := func(room func(*leecher) bool) func(*leecher) bool {
+			return func(l *leecher) bool { return trust.passes(l) && room(l) }
+		}
 		if count < most+far || rest < ahead {
-			n = g.choose(now, false, (*leecher).room)
+			n = g.choose(now, false, may((*leecher).room))
 		}
 		if n < 0 && rest < low { // the uplink is about to idle
-			n, insist = g.choose(now, true, (*leecher).room), true
+			n, insist = g.choose(now, true, may((*leecher).room)), true
+		}
+		if n < 0 && rest < low {
+			n, insist = g.choose(now, false, trust.last), false
 		}
 		if n < 0 && (count < most+far || rest < ahead) { // is anybody far who may have more?
-			n, insist = g.choose(now, false, (*leecher).alone), false
+			n, insist = g.choose(now, false, may((*leecher).alone)), false
 		}
 		if n < 0 && now-g.changed >= g.patience && !g.limited() {
-			if n, insist = g.choose(now, false, (*leecher).room), false; n >= 0 {
+			if n, insist = g.choose(now, false, may((*leecher).room)), false; n >= 0 {
 				g.patience = min(2*g.patience, maxPatience)
 				g.tries++
 			}
@@ -712,6 +728,7 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 	g.changed = now
 	g.next++
 	l.promises = append(l.promises, p)
+	l.out++
 	g.limit.Charge(p.size)
 	l.limit.Charge(p.size)
 	g.turn++
@@ -792,7 +809,7 @@ func (l *leecher) before(other *leecher) bool {
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
 	for n, l := range g.peers {
-		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
+		if l == nil || now < max(l.paused, l.held) || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
 			continue
 		}
 		if best < 0 || l.before(g.peers[best]) {

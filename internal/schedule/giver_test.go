@@ -31,6 +31,7 @@ func newDesk(t *testing.T, source bool, pieces uint32, identities ...int) *desk 
 	for n, identity := range identities {
 		d.g.AddPeer(n, identity)
 		d.g.who[identity].served = int64(n) - 1000 // no luck in scripts
+		d.g.who[identity].spoke = true             // nor strangers
 	}
 	return d
 }
@@ -608,7 +609,13 @@ func TestWhoOnlyTakesIsServedLast(t *testing.T) {
 			break
 		}
 	}
-	d.gives(1, 1, 0)
+	for _, g := range d.gives(1, 1) {
+		d.gets(g, uint32(g.Piece), OK)
+		d.g.Progress(g.Peer, g.Credit, testPiece)
+	}
+	d.gives() // it waits a while for each
+	d.wait(muteWait << maxOwed)
+	d.gives(0)
 	d.g.HasNow(0, 0, 99)
 	if d.g.who[0].owed != 0 {
 		t.Error("it has said what it has, and counts as before")

@@ -111,6 +111,7 @@ func TestALimitedGiverPromisesNoFasterThanItMay(t *testing.T) {
 				d.gets(gr, 1, OK)
 				d.g.Progress(gr.Peer, gr.Credit, testPiece)
 				d.g.Ended(d.now, gr.Peer, gr.Credit, true)
+				d.g.HasNow(0, gr.Peer, 1)
 				given[gr.Peer] += testPiece
 				moved += testPiece
 			}

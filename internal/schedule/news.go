@@ -16,13 +16,18 @@ type News struct {
 	pieces []uint32
 	due    time.Duration // when they are to be told; only if there are some
 	told   time.Duration // when the last were
+	begun  bool          // there were any
 }
 
 // Add takes in a piece that we have now. Want is how much the neighbour wants us.
 func (n *News) Add(now time.Duration, piece uint32, want Want) {
 	if len(n.pieces) == 0 {
-		n.due = now + newsWait
+		n.due = now
+		if n.begun {
+			n.due += newsWait
+		}
 	}
+	n.begun = true
 	n.pieces = append(n.pieces, piece)
 	n.Wanted(now, want)
 }

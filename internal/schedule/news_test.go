@@ -18,6 +18,9 @@ func TestNewsWaitForAnotherMessageUnlessTheNeighbourLacksNothingOfOurs(t *testin
 	if _, ok := n.Due(); ok || len(n.Take(0)) != 0 {
 		t.Error("there are news of nothing")
 	}
+	n.Add(500*ms, 6, WantNow) // the first of all are told at once
+	due(&n, 500*ms)
+	n.Take(500 * ms)
 	n.Add(1000*ms, 7, WantNow)
 	due(&n, 1000*ms+newsWait)
 	n.Add(1010*ms, 8, WantLater)

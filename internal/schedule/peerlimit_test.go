@@ -21,6 +21,7 @@ func TestAGiverPromisesNoIdentityMoreThanItMay(t *testing.T) {
 			d.gets(gr, 1, OK)
 			d.g.Progress(gr.Peer, gr.Credit, testPiece)
 			d.ends(gr, true)
+			d.g.HasNow(0, gr.Peer, 1)
 			given[identity[gr.Peer]] += testPiece
 			moved += testPiece
 		}

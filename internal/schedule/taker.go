@@ -13,10 +13,17 @@ const (
 	stallTime = 5 * time.Second
 	// freshStall is that of a neighbour that has never sent anything: an honest one gives a credit when it can send soon.
 	freshStall = 3 * time.Second
+	// doubtTime is how long one of those may send nothing before what it is asked for may be asked of those as well who have sent some.
+	doubtTime = 500 * time.Millisecond
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
 	enough = 5
+	// untried is how many pieces that are asked of those who have never sent one count as coming, while nothing has come of them. Whoever promises at once
+	// and sends nothing would be enough otherwise.
+	untried = 2
+	// maxUntried is how many there may be.
+	maxUntried = 16
 	// spare is how many more givers than are needed are wanted at once.
 	spare = 64
 	// idleTime is how long a request may bring nothing and still counts as moving.
@@ -44,6 +51,10 @@ const (
 	speedMean = 4
 	// rewantTime is how often a neighbour that was passed is looked at again for the endgame.
 	rewantTime = 200 * time.Millisecond
+	// maxVain is how many credits of one that it was not asked for are passed at once, with no use for any in between; the next ones in vainTime each: an
+	// honest giver waits until it is wanted, and others would have all our time.
+	maxVain  = 16
+	vainTime = 50 * time.Millisecond
 	// window is how many pieces ahead of the first missing one a sequential taker picks.
 	window = 64
 )
@@ -80,6 +91,7 @@ type Taker struct {
 	peers     []*giverOf // by number
 	flights   []*flight  // requests under way, in the order in which they were made
 	inFlight  int64      // bytes asked for and not received
+	doubts    int        // of flights
 	first     uint32
 	turn      uint64
 	rate      meter
@@ -111,6 +123,9 @@ type giverOf struct {
 	inside  *insider      // nil: it is not in our site
 	wanted  time.Duration // when it was told so, being outside
 	limit   *Limit        // of what is asked of it, over all contents; nil: none
+
+	vain     int           // passes of credits that it was not asked for, since it was asked for a piece
+	answered time.Duration // when a credit was answered last
 }
 
 // flight is a request under way.
@@ -120,6 +135,8 @@ type flight struct {
 	got   int64
 	began time.Duration
 	last  time.Duration // when the last byte came
+
+	doubted bool // of one who has never sent anything nothing has come for a while: the piece can be picked all the same
 }
 
 // NewTaker makes a taker that knows no neighbours.
@@ -263,6 +280,9 @@ func (t *Taker) copies(piece uint32) (fs [maxCopies]*flight, n int) {
 func (t *Taker) forget(f *flight) {
 	i := slices.Index(t.flights, f)
 	t.flights = slices.Delete(t.flights, i, i+1)
+	if f.doubted {
+		t.doubts--
+	}
 	t.inFlight -= t.cfg.PieceLen(f.piece) - f.got
 	t.cfg.Limit.Refund(t.cfg.PieceLen(f.piece) - f.got)
 	if g := t.peer(f.peer); g != nil {
@@ -283,17 +303,71 @@ func (t *Taker) drop(piece uint32, n int) {
 			continue
 		}
 		t.forget(f)
-		if copies > 1 || !t.missing.has(piece) {
-			return
-		}
-		t.pickable.add(piece)
-		for _, g := range t.peers { // whoever has it can be used again
-			if g != nil && g.hasPiece(piece) {
-				g.passed = false
-			}
-		}
+		t.free(piece)
 		return
 	}
+}
+
+// free lets a piece be picked, if it is not to come from anybody without a doubt.
+func (t *Taker) free(piece uint32) {
+	if !t.missing.has(piece) || t.pickable.pos[piece] >= 0 {
+		return
+	}
+	fs, copies := t.copies(piece)
+	if slices.ContainsFunc(fs[:copies], func(f *flight) bool { return !f.doubted }) {
+		return
+	}
+	t.pickable.add(piece)
+	for _, g := range t.peers { // whoever has it can be used again
+		if g != nil && g.hasPiece(piece) {
+			g.passed = false
+		}
+	}
+}
+
+// hoped returns how many requests there are of which nothing has come, nor ever has from who was asked, and which are not doubted yet.
+func (t *Taker) hoped() (n int) {
+	for _, f := range t.flights {
+		if t.hopes(f) && !f.doubted {
+			n++
+		}
+	}
+	return n
+}
+
+// hopes says whether nothing has come for a request, from one who has never sent a piece.
+func (t *Taker) hopes(f *flight) bool { return f.got == 0 && !t.peers[f.peer].proven }
+
+// doubt lets what is asked of those who have never sent anything be asked of others.
+func (t *Taker) doubt(now time.Duration) {
+	for _, f := range t.flights {
+		if g := t.peers[f.peer]; !g.proven && !f.doubted && now-f.last >= doubtTime+2*g.rtt {
+			f.doubted = true
+			t.doubts++
+			t.free(f.piece)
+		}
+	}
+}
+
+// suits says whether a piece that can be picked may be asked of a neighbour: one that others are asked for, in vain so far, only of one that has
+// sent some. If there is none, anybody may have a try.
+func (t *Taker) suits(g *giverOf, piece uint32) bool {
+	if t.doubts == 0 {
+		return true
+	}
+	fs, copies := t.copies(piece)
+	if copies == 0 {
+		return true
+	}
+	if slices.ContainsFunc(fs[:copies], func(f *flight) bool { return t.peers[f.peer] == g }) {
+		return false
+	}
+	return g.proven || !t.proven(piece)
+}
+
+// proven says whether one has a piece that has sent some.
+func (t *Taker) proven(piece uint32) bool {
+	return slices.ContainsFunc(t.peers, func(g *giverOf) bool { return g != nil && g.proven && g.hasPiece(piece) })
 }
 
 // Answer is what a credit is answered with: a get of Piece, or a pass.
@@ -302,13 +376,34 @@ type Answer struct {
 	Piece     uint32
 	Duplicate bool // another neighbour is asked for it as well
 	Busy      bool // of a pass: not now, but later
+	Silent    bool // of a pass: it is not to be sent
 }
 
 // Credit answers a neighbour's credit. Named is the piece that it names, or -1. One that insists has nobody else to give to: it is
 // passed only if nothing fits.
 func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answer {
 	g := t.peer(n)
-	if g == nil || t.left == 0 || now < g.paused {
+	if g == nil {
+		return Answer{}
+	}
+	unasked := g.told == WantNot
+	a := t.credit(now, n, g, named, insist)
+	switch {
+	case a.Get:
+		g.vain = 0
+	case !unasked:
+	case g.vain < maxVain:
+		g.vain++
+	case now-g.answered < vainTime:
+		a.Silent = true
+		return a
+	}
+	g.answered = now
+	return a
+}
+
+func (t *Taker) credit(now time.Duration, n int, g *giverOf, named int64, insist bool) Answer {
+	if t.left == 0 || now < g.paused {
 		return Answer{}
 	}
 	switch {
@@ -322,14 +417,13 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 		t.tell(n, WantLater)
 		return Answer{Busy: true}
 	}
-	if named >= 0 && named < int64(t.cfg.Pieces) && t.pickable.pos[named] >= 0 && !t.cfg.Sequential {
+	if named >= 0 && named < int64(t.cfg.Pieces) && t.pickable.pos[named] >= 0 && !t.cfg.Sequential && t.suits(g, uint32(named)) {
 		return t.get(now, n, uint32(named), false)
 	}
 	if p, ok := t.pick(g); ok {
 		return t.get(now, n, p, false)
 	}
 	if p, ok := t.endgame(now, g, n); ok {
-		t.makeRoom(now, p)
 		return t.get(now, n, p, true)
 	}
 	return t.pass(now, n, rewantTime)
@@ -345,6 +439,7 @@ func (t *Taker) pass(now time.Duration, n int, wait time.Duration) Answer {
 
 func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answer {
 	t.pickable.remove(piece)
+	t.makeRoom(now, piece)
 	t.flights = append(t.flights, &flight{peer: n, piece: piece, began: now, last: now})
 	t.inFlight += t.cfg.PieceLen(piece)
 	t.cfg.Limit.Charge(t.cfg.PieceLen(piece))
@@ -360,14 +455,21 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 // hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
 // one begins. Those that do not move are left out of the account.
 func (t *Taker) hungry(now time.Duration) int {
-	moving, rtt := 0.0, time.Duration(0)
+	moving, hoped, rtt := 0.0, 0, time.Duration(0)
 	// The best rate, not the present one: who gets little for a while would be content with little.
 	best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
 	for _, f := range t.flights {
-		if now-f.last < idleTime+t.peers[f.peer].rtt && !t.outside(t.peers[f.peer]) {
-			moving += f.weight(now, best/(slowPart*enough))
-			rtt = max(rtt, t.peers[f.peer].rtt)
+		g := t.peers[f.peer]
+		if now-f.last >= idleTime+g.rtt || t.outside(g) {
+			continue
 		}
+		if t.hopes(f) {
+			if hoped++; hoped > untried {
+				continue
+			}
+		}
+		moving += f.weight(now, best/(slowPart*enough))
+		rtt = max(rtt, g.rtt)
 	}
 	ahead := best * (rtt + aheadTime).Seconds()
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - int(moving)
@@ -391,7 +493,8 @@ func (t *Taker) SetRTT(n int, rtt time.Duration) {
 }
 
 // full says whether more is coming than the downlink carries in a second, or more is in flight than may be, or the limit is used up. What comes slowly, for
-// longer than fillTime already, fills nothing: those who send it would keep out those who are fast.
+// longer than fillTime already, fills nothing: those who send it would keep out those who are fast. Nor does what was promised by more than a few who have
+// never sent anything.
 func (t *Taker) full(now time.Duration) bool {
 	if !t.cfg.Limit.Allows(now) {
 		return true
@@ -403,9 +506,14 @@ func (t *Taker) full(now time.Duration) bool {
 	if t.inFlight < limit {
 		return false
 	}
-	coming := int64(0)
+	coming, hoped := int64(0), 0
 	for _, f := range t.flights {
 		rest := t.cfg.PieceLen(f.piece) - f.got
+		if t.hopes(f) {
+			if hoped++; hoped > untried {
+				continue
+			}
+		}
 		if age := now - f.began; age >= fillTime {
 			rest = min(rest, int64(float64(f.got)*float64(fillShare)/float64(age)))
 		}
@@ -415,9 +523,10 @@ func (t *Taker) full(now time.Duration) bool {
 }
 
 // crowded says whether more is asked of a neighbour than it sends in a second, or than its limit allows: it is not to take everything and send nothing. Who has never
-// sent a piece, and is not the only one, is asked for no more than an honest giver promises.
+// sent a piece, and is not the only one, is asked for no more than an honest giver promises, and all of those for no more than maxUntried.
 func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
-	if !g.proven && g.flights >= perLeecher && slices.ContainsFunc(t.peers, func(o *giverOf) bool { return o != nil && o != g && o.useful > 0 }) {
+	if !g.proven && (g.flights >= perLeecher || t.hoped() >= maxUntried) &&
+		slices.ContainsFunc(t.peers, func(o *giverOf) bool { return o != nil && o != g && o.useful > 0 }) {
 		return true
 	}
 	return !g.limit.Allows(now) || g.asked >= max(minInFlight*t.cfg.PieceLen(0), int64(g.rate.perSecond(now)))
@@ -434,14 +543,14 @@ func (t *Taker) pickIf(g *giverOf, may func(uint32) bool) (uint32, bool) {
 		for ; t.first < t.cfg.Pieces && !t.missing.has(t.first); t.first++ {
 		}
 		for p := t.first; p < min(t.cfg.Pieces, t.first+window); p++ {
-			if t.pickable.pos[p] >= 0 && g.hasPiece(p) && (may == nil || may(p)) {
+			if t.pickable.pos[p] >= 0 && g.hasPiece(p) && (may == nil || may(p)) && t.suits(g, p) {
 				return p, true
 			}
 		}
 		return 0, false
 	}
 	for _, p := range t.pickable.order[:min(len(t.pickable.order), rareDepth)] {
-		if g.hasPiece(p) && (may == nil || may(p)) {
+		if g.hasPiece(p) && (may == nil || may(p)) && t.suits(g, p) {
 			return p, true
 		}
 	}
@@ -471,7 +580,7 @@ func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool)
 			if t.pickable.pos[p] < 0 {
 				continue
 			}
-			if (may == nil || may(p)) && (!ok || t.pickable.pos[p] < t.pickable.pos[best]) {
+			if (may == nil || may(p)) && t.suits(g, p) && (!ok || t.pickable.pos[p] < t.pickable.pos[best]) {
 				best, ok = p, true
 			}
 			if found++; found == rareDepth {
@@ -487,7 +596,7 @@ func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool)
 func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok bool) {
 	worst := time.Duration(-1)
 	for _, f := range t.flights {
-		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) {
+		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) || !g.proven && t.proven(f.piece) {
 			continue
 		}
 		rest := t.rest(now, f)
@@ -512,7 +621,7 @@ func (t *Taker) last(piece uint32) bool {
 // crawls says whether all copies of a piece would come clearly later than one from this neighbour, and have had their time.
 func (t *Taker) crawls(now time.Duration, g *giverOf, n int, fs [maxCopies]*flight) bool {
 	for _, f := range fs {
-		if f.peer == n || now-f.began < crawlTime || t.rest(now, f) <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
+		if f.peer == n || now-f.began < crawlTime && t.peers[f.peer].proven || t.rest(now, f) <= endgameGain*t.duration(g, t.cfg.PieceLen(f.piece)) {
 			return false
 		}
 	}
@@ -527,7 +636,7 @@ func (t *Taker) makeRoom(now time.Duration, piece uint32) {
 	}
 	slowest := slices.MaxFunc(fs[:], func(a, b *flight) int { return cmp.Compare(t.rest(now, a), t.rest(now, b)) })
 	t.lost = append(t.lost, Cancel{slowest.peer, piece})
-	if g := t.peers[slowest.peer]; now-slowest.last >= crawlTime {
+	if g := t.peers[slowest.peer]; now-slowest.last >= crawlTime || slowest.doubted {
 		g.paused = now + stallPause
 	}
 	t.forget(slowest)
@@ -579,6 +688,11 @@ func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 			bytes = min(bytes, t.cfg.PieceLen(piece)-f.got)
 			f.got += bytes
 			f.last = now
+			if f.doubted {
+				f.doubted = false
+				t.doubts--
+				t.pickable.remove(piece)
+			}
 			t.inFlight -= bytes
 			t.peers[n].asked -= bytes
 			t.peers[n].rate.add(now, bytes)
@@ -717,6 +831,7 @@ func (t *Taker) look(now time.Duration, n int, g *giverOf) {
 
 // Tick returns the requests that bring nothing. They are free for others already.
 func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
+	t.doubt(now)
 	t.best.look(now, t.came)
 	t.came = 0
 	for _, f := range t.flights {

@@ -524,10 +524,13 @@ func TestATakersCountsAreWhatARecountFinds(t *testing.T) {
 
 func recount(t *rapid.T, k *Taker) {
 	left, inFlight := uint32(0), int64(0)
-	flights := make(map[uint32]int)
+	flights, sure := make(map[uint32]int), make(map[uint32]int)
 	for _, f := range k.flights {
 		inFlight += 100 - f.got
 		flights[f.piece]++
+		if !f.doubted {
+			sure[f.piece]++
+		}
 		if k.peer(f.peer) == nil || !k.missing.has(f.piece) || flights[f.piece] > maxCopies {
 			t.Fatalf("a request to %d for %d is under way", f.peer, f.piece)
 		}
@@ -536,8 +539,8 @@ func recount(t *rapid.T, k *Taker) {
 		if k.missing.has(p) {
 			left++
 		}
-		if (k.pickable.pos[p] >= 0) != (k.missing.has(p) && flights[p] == 0) {
-			t.Fatalf("piece %d can be picked: %v; missing %v, %d under way", p, k.pickable.pos[p] >= 0, k.missing.has(p), flights[p])
+		if (k.pickable.pos[p] >= 0) != (k.missing.has(p) && sure[p] == 0) {
+			t.Fatalf("piece %d can be picked: %v; missing %v, %d under way of which nobody doubts", p, k.pickable.pos[p] >= 0, k.missing.has(p), sure[p])
 		}
 		level := 0
 		for _, g := range k.peers {
@@ -574,5 +577,100 @@ func recount(t *rapid.T, k *Taker) {
 		if useful != g.useful || own != g.flights {
 			t.Fatalf("neighbour %d: %d useful, %d under way, counted %d, %d", n, useful, own, g.useful, g.flights)
 		}
+	}
+}
+
+// untried makes these neighbours ones that have never sent anything.
+func (c *chair) untried(peers ...int) {
+	for _, n := range peers {
+		c.k.peers[n].proven = false
+	}
+}
+
+// Many that promise at once, and have never sent anything, are neither enough nor do they fill the downlink: who has sent some is asked as before.
+func TestThoseWhoHaveSentNothingAreNotEnough(t *testing.T) {
+	c := newChair(t, 100, 30, nil)
+	for n := range 30 {
+		c.k.HasAll(c.now, n)
+	}
+	for n := 1; n < 30; n++ {
+		c.untried(n)
+	}
+	c.k.Wants(c.now)
+	for n := range maxUntried / perLeecher {
+		c.gets(1+n, all(100)...)
+		c.gets(1+n, all(100)...)
+	}
+	if a := c.k.Credit(c.now, 20, -1, true); a.Get {
+		t.Fatal("still more is asked of those who have sent nothing")
+	}
+	for range enough - untried {
+		c.gets(0, all(100)...)
+	}
+	c.passes(0, true)
+	for range minInFlight - untried - (enough - untried) {
+		if a := c.k.Credit(c.now, 0, -1, true); !a.Get {
+			t.Fatal("it insists, and the downlink is not full")
+		}
+	}
+	if a := c.k.Credit(c.now, 0, -1, true); a.Get {
+		t.Fatal("the downlink is full")
+	}
+}
+
+// What one who has never sent anything does not send is asked of those who have, and not of another such one.
+func TestWhatIsDoubtedIsAskedOfThoseWhoHaveSentSome(t *testing.T) {
+	c := newChair(t, 1, 3, nil)
+	for n := range 3 {
+		c.k.HasAll(c.now, n)
+	}
+	c.untried(0, 1)
+	c.gets(0, 0)
+	c.now += doubtTime - 1
+	c.k.Tick(c.now)
+	c.passes(2, false)
+	c.now++
+	c.k.Tick(c.now)
+	c.passes(1, false)
+	c.gets(2, 0)
+	c.passes(1, false)
+	if gone := c.k.Verified(c.now, 0); len(gone) != 2 {
+		t.Errorf("given up: %v", gone)
+	}
+}
+
+// It comes in the end: nobody else is asked then.
+func TestWhatComesIsNotDoubted(t *testing.T) {
+	c := newChair(t, 2, 2, nil)
+	c.has(0, 0)
+	c.has(1, 0, 1)
+	c.untried(0)
+	c.gets(0, 0)
+	c.now += doubtTime
+	c.k.Tick(c.now)
+	c.moves(0, 0, 0, 50)
+	c.gets(1, 1)
+	c.passes(1, false)
+}
+
+// One that goes on giving credits, though it is not wanted, is answered now and then.
+func TestWhoIsNotWantedIsNotAnsweredForEver(t *testing.T) {
+	c := newChair(t, 2, 2, nil)
+	c.has(1, 0)
+	answers := 0
+	for range 1000 {
+		if a := c.k.Credit(c.now, 0, -1, true); !a.Silent {
+			answers++
+		}
+		c.now += time.Millisecond
+	}
+	if most := maxVain + int(time.Second/vainTime); answers < maxVain || answers > most {
+		t.Errorf("%d of 1000 credits were answered, at most %d should be", answers, most)
+	}
+	c.has(0, 1)
+	c.k.Wants(c.now)
+	c.gets(0, 1)
+	if a := c.k.Credit(c.now, 0, -1, true); a.Silent {
+		t.Error("it was of use, and is not answered")
 	}
 }

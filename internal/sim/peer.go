@@ -357,6 +357,9 @@ func (c *conn) answer(t *part, e *event) {
 	if t.taker != nil {
 		a = t.taker.Credit(p.w.now, c.n, e.piece, e.on)
 	}
+	if a.Silent {
+		return
+	}
 	if !a.Get {
 		c.say(event{kind: evPass, content: e.content, credit: e.credit, on: a.Busy})
 		return

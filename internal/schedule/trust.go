@@ -1,0 +1,85 @@
+package schedule
+
+import "time"
+
+const (
+	// muteTime is how long, beyond two round trips, one may have taken pieces and say of none that it has it, before it is given only what would idle
+	// otherwise: one piece to begin with, maxOwed once it has spoken. Those who are honest say so after newsWait at the latest.
+	muteTime = 2 * newsWait
+	// muteWait is how long one that has taken a piece, and has never said that it has any, waits for the next one, doubling with each; so does one that is
+	// mute, and one to whom a piece did not go to its end. As soon as it says that it has one it waits no more.
+	muteWait = 4 * time.Second
+	// maxTrials is how many promises there may be at once, while others have spoken, to those who never have; one each. One that takes longer than
+	// trialTime counts no more, lest slow ones keep others out.
+	maxTrials = 3
+	trialTime = 200 * time.Millisecond
+)
+
+// trust is what a giver makes of those who take pieces. Whoever has a piece says so: who never does throws them away, or keeps them to itself, and may be
+// many. It is tried with one piece while there are others.
+type trust struct {
+	now    time.Duration
+	alone  bool // nobody else wants anything
+	spoken bool // there is one who has said that it has a piece
+	trials int
+}
+
+func (g *Giver) trust(now time.Duration) trust {
+	t := trust{now: now, alone: true}
+	var one *who
+	for _, l := range g.peers {
+		if l == nil || len(l.wants)+len(l.later)+len(l.promises) == 0 {
+			continue
+		}
+		t.alone = t.alone && (one == nil || one == l.who)
+		one = l.who
+		switch {
+		case l.spoke:
+			t.spoken = true
+		default:
+			for _, p := range l.promises {
+				if now-p.at < trialTime {
+					t.trials++
+				}
+			}
+		}
+	}
+	return t
+}
+
+// passes says whether a leecher may be promised something like any other.
+func (t trust) passes(l *leecher) bool {
+	if t.mute(l) {
+		return false
+	}
+	return l.spoke || t.alone || l.out+l.quiet == 0 && (!t.spoken || t.trials < maxTrials)
+}
+
+// mute says whether a leecher has taken pieces for a while and said of none that it has it.
+func (t trust) mute(l *leecher) bool {
+	owes := l.quiet >= maxOwed || l.quiet > 0 && !l.spoke
+	return !t.alone && owes && t.now-l.took >= muteTime+2*l.rtt
+}
+
+// last says whether a leecher may have what would idle otherwise.
+func (t trust) last(l *leecher) bool { return t.mute(l) && l.out == 0 }
+
+// keeps takes in that a piece has gone, of which it has not said that it has it. The more of them, the longer it waits for the next one.
+func (g *Giver) keeps(now time.Duration, l *leecher) {
+	if l.quiet++; l.quiet == 1 {
+		l.took = now
+	}
+	if t := g.trust(now); !t.alone && (!l.spoke || t.mute(l)) {
+		l.hold(now, l.quiet)
+	}
+}
+
+// breaks takes in that a piece has not gone to its end to one who has never said that it has any.
+func (l *leecher) breaks(now time.Duration) {
+	l.broke++
+	l.hold(now, l.broke)
+}
+
+func (l *leecher) hold(now time.Duration, times int) {
+	l.held = now + min(muteWait<<min(times-1, 7), maxPause)
+}

@@ -1,0 +1,108 @@
+package schedule
+
+import (
+	"testing"
+	"time"
+)
+
+// strangers makes these identities ones that have never said that they have a piece.
+func (d *desk) strangers(identities ...int) {
+	for _, i := range identities {
+		d.g.who[i].spoke = false
+	}
+}
+
+// takes lets a neighbour take what it is promised at once, to the end.
+func (d *desk) takes(grants ...Grant) {
+	for i, g := range grants {
+		d.gets(g, uint32(i), OK)
+		d.g.Progress(g.Peer, g.Credit, testPiece)
+		d.ends(g, true)
+	}
+}
+
+// A stranger is tried with one piece while there are others, and is like them as soon as it says that it has it.
+func TestAStrangerIsTriedWithOnePiece(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1)
+	d.strangers(1)
+	d.wants(0, 1)
+	grants := d.gives(0, 1, 0)
+	d.takes(grants[1])
+	d.gives()
+	d.takes(grants[0], grants[2])
+	d.gives(0, 0)
+	d.g.HasNow(0, 1, 7)
+	d.gives(1, 1)
+}
+
+// Many strangers are tried a few at a time; one that takes long keeps the others out for a while only.
+func TestStrangersAreTriedAFewAtATime(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1, 2, 3, 4, 5)
+	d.strangers(1, 2, 3, 4, 5)
+	d.wants(0, 1, 2, 3, 4, 5)
+	grants := d.gives(0, 1, 2, 3, 0)
+	for _, g := range grants {
+		d.gets(g, 7, OK)
+	}
+	d.ends(grants[0], true)
+	d.gives(0)
+	d.wait(trialTime)
+	d.ends(grants[4], true)
+	d.gives(4)
+}
+
+// Where all are strangers each is tried, and one that is alone has as much as anybody.
+func TestStrangersAmongThemselves(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1, 2)
+	d.strangers(0, 1, 2)
+	d.wants(0, 1, 2)
+	d.gives(0, 1, 2)
+	d = newDesk(t, false, 100, 0, 1)
+	d.strangers(0, 1)
+	d.wants(0)
+	for range 20 {
+		d.takes(d.gives(0, 0)...)
+		d.wait(muteTime)
+	}
+}
+
+// Whoever takes and never says that it has anything waits, longer each time, for what would idle otherwise.
+func TestWhoNeverSaysThatItHasAnythingWaits(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1)
+	d.strangers(1)
+	d.wants(1)
+	d.g.Want(d.now, 0, 0, WantLater)
+	pieces := 0
+	for d.now < time.Minute {
+		for _, g := range d.g.Plan(d.now) {
+			if g.Peer == 1 {
+				pieces++
+				d.takes(g)
+			} else {
+				d.g.Pass(d.now, 0, g.Credit, true)
+			}
+		}
+		d.wait(50 * time.Millisecond)
+	}
+	if pieces < 3 || pieces > 6 {
+		t.Errorf("it was given %d pieces in a minute", pieces)
+	}
+	d.g.HasNow(0, 1, 7)
+	d.gives(1, 1)
+}
+
+// One that breaks its trial off waits for the next one, though it comes back as another neighbour.
+func TestWhoBreaksATrialOffWaits(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1)
+	d.strangers(1)
+	d.wants(0, 1)
+	for _, g := range d.gives(0, 1, 0) {
+		d.gets(g, 7, OK)
+	}
+	d.g.RemovePeer(d.now, 1)
+	d.g.AddPeer(1, 1)
+	d.wants(1)
+	d.gives()
+	d.wait(muteWait)
+	d.gives(1)
+}
