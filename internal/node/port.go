@@ -83,17 +83,25 @@ func (p *port) serve(ctx context.Context, ln net.Listener) error {
 			conn.Close()
 			continue
 		}
-		running.Go(func() {
-			p.one(ctx, conn, web, pass)
+		leave := func() {
 			if pass.leave() {
 				p.book.Note(RefusedShed, conn.RemoteAddr().String(), nil)
 			}
+		}
+		running.Go(func() {
+			talk := p.one(ctx, conn, web, pass)
+			if talk == nil {
+				leave()
+				return
+			}
+			// In a goroutine of its own: a handshake has grown the stack of this one, and it would stay so for as long as the connection.
+			running.Go(func() { talk(); leave() })
 		})
 	}
 }
 
-// one finds out what a connection speaks, and has it served.
-func (p *port) one(ctx context.Context, conn net.Conn, web *queue, pass *pass) {
+// one finds out what a connection speaks, and has it served; talk, if it is not nil, is what is still to be done for that.
+func (p *port) one(ctx context.Context, conn net.Conn, web *queue, pass *pass) (talk func()) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	first, sniffed, err := peer.Sniff(conn, sniffTimeout)
@@ -105,11 +113,12 @@ func (p *port) one(ctx context.Context, conn net.Conn, web *queue, pass *pass) {
 		pass.known() // its own server bounds it
 		p.classic(ctx, sniffed)
 	case first == 0x16:
-		p.secure(ctx, sniffed, web, pass, stop)
+		return p.secure(ctx, sniffed, web, pass, stop)
 	default:
 		p.book.Note(RefusedVoice, conn.RemoteAddr().String(), nil)
 		conn.Close()
 	}
+	return nil
 }
 
 // refuse closes a connection that has come to nothing. Who has hung up was not refused: of two ways to a server, a member drops the slower one.
@@ -121,8 +130,8 @@ func (p *port) refuse(reason string, conn net.Conn, err error) {
 	conn.Close()
 }
 
-// secure serves a connection in TLS. Release is called when the protocol ends the connection itself: frames say bye first.
-func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, pass *pass, release func() bool) {
+// secure serves a connection in TLS, or returns what does. Release is called when the protocol ends the connection itself: frames say bye first.
+func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, pass *pass, release func() bool) (talk func()) {
 	under := peer.Coalesce(conn)
 	tc := tls.Server(under, p.tls)
 	shaking, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -130,17 +139,17 @@ func (p *port) secure(ctx context.Context, conn net.Conn, web *queue, pass *pass
 	cancel()
 	if err != nil {
 		p.refuse(RefusedHandshake, conn, err)
-		return
+		return nil
 	}
 	if len(tc.ConnectionState().PeerCertificates) > 0 { // a member: that was checked
 		pass.known()
 	}
 	if tc.ConnectionState().NegotiatedProtocol == protocol {
 		release()
-		p.frames(ctx, tc, under)
-		return
+		return func() { p.frames(ctx, tc, under) }
 	}
 	web.serve(ctx, tc, pass)
+	return nil
 }
 
 // queue hands connections that were accepted elsewhere to a server, as a listener.

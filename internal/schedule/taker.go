@@ -135,6 +135,7 @@ type flight struct {
 	got   int64
 	began time.Duration
 	last  time.Duration // when the last byte came
+	turn  time.Duration // when one came last of a request before it, to the same neighbour
 
 	doubted bool // of one who has never sent anything nothing has come for a while: the piece can be picked all the same
 }
@@ -341,13 +342,16 @@ func (t *Taker) hopes(f *flight) bool { return f.got == 0 && !t.peers[f.peer].pr
 // doubt lets what is asked of those who have never sent anything be asked of others.
 func (t *Taker) doubt(now time.Duration) {
 	for _, f := range t.flights {
-		if g := t.peers[f.peer]; !g.proven && !f.doubted && now-f.last >= doubtTime+2*g.rtt {
+		if g := t.peers[f.peer]; !g.proven && !f.doubted && f.silent(now) >= doubtTime+2*g.rtt {
 			f.doubted = true
 			t.doubts++
 			t.free(f.piece)
 		}
 	}
 }
+
+// silent returns for how long nothing has come for a request, nor for one before it: a giver sends one piece after the other.
+func (f *flight) silent(now time.Duration) time.Duration { return now - max(f.last, f.turn) }
 
 // suits says whether a piece that can be picked may be asked of a neighbour: one that others are asked for, in vain so far, only of one that has
 // sent some. If there is none, anybody may have a try.
@@ -683,11 +687,15 @@ func (t *Taker) learn(now time.Duration, f *flight) {
 func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 	t.rate.add(now, bytes)
 	t.came += bytes
+	behind := false
 	for _, f := range t.flights {
+		if f.peer == n && behind {
+			f.turn = now
+		}
 		if f.peer == n && f.piece == piece {
 			bytes = min(bytes, t.cfg.PieceLen(piece)-f.got)
 			f.got += bytes
-			f.last = now
+			f.last, behind = now, true
 			if f.doubted {
 				f.doubted = false
 				t.doubts--
@@ -835,7 +843,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.best.look(now, t.came)
 	t.came = 0
 	for _, f := range t.flights {
-		if silent := now - f.last; silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].rtt {
+		if silent := f.silent(now); silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].rtt {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}

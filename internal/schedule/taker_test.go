@@ -674,3 +674,22 @@ func TestWhoIsNotWantedIsNotAnsweredForEver(t *testing.T) {
 		t.Error("it was of use, and is not answered")
 	}
 }
+
+// A giver sends one piece after the other: while something of the first comes, the second is neither doubted nor stalled.
+func TestWhatWaitsBehindAnotherPieceIsNotStalled(t *testing.T) {
+	c := newChair(t, 2, 2, nil)
+	c.untried(0)
+	c.k.HasAll(c.now, 0)
+	first := c.gets(0, 0, 1)
+	c.gets(0, 1-first)
+	for range 50 { // 10 s
+		c.moves(200*time.Millisecond, 0, first, 1)
+		if gone := c.k.Tick(c.now); len(gone) > 0 || c.k.doubts > 0 {
+			t.Fatalf("after %v given up: %v, doubted: %d", c.now, gone, c.k.doubts)
+		}
+	}
+	c.now += freshStall
+	if gone := c.k.Tick(c.now); len(gone) != 1 || gone[0].Piece != 1-first {
+		t.Errorf("it has stopped, and given up is %v", gone)
+	}
+}

@@ -51,8 +51,9 @@ type tablePeer struct {
 	agent   string
 	site    string
 	addrs   []string
-	holds   map[content.ID]bool
-	follows map[content.ID]int // how many it was told of
+	holds   map[content.ID]bool // whether others were told
+	quiet   bool                // they are not told of what it holds from now on
+	follows map[content.ID]int  // how many it was told of
 	offers  int
 }
 
@@ -143,10 +144,12 @@ func (t *Table) drop(c *tableContent) {
 // Hold says that somebody exchanges a content.
 func (t *Table) Hold(k PeerKey, id content.ID, size int64, all bool) ([]Told, error) {
 	p := t.peers[k]
-	switch {
-	case p == nil:
+	if p == nil {
 		return nil, nil
-	case !p.holds[id] && len(p.holds) >= MaxHolds, t.contents[id] == nil && len(t.contents) >= MaxContents:
+	}
+	_, holds := p.holds[id]
+	switch {
+	case !holds && len(p.holds) >= MaxHolds, t.contents[id] == nil && len(t.contents) >= MaxContents:
 		return nil, ErrBound
 	}
 	c := t.content(id)
@@ -158,17 +161,27 @@ func (t *Table) Hold(k PeerKey, id content.ID, size int64, all bool) ([]Told, er
 	} else {
 		delete(c.seeds, k)
 	}
-	if p.holds[id] {
+	if holds {
 		return nil, nil
 	}
-	p.holds[id] = true
+	p.holds[id] = !p.quiet
 	c.holders = append(c.holders, k)
 	last := len(c.holders) - 1
 	other := t.rand.IntN(last + 1)
 	c.holders[last], c.holders[other] = c.holders[other], k
 	c.at[c.holders[last]] = last
 	c.at[k] = other
+	if p.quiet {
+		return nil, nil
+	}
 	return t.tell(c, k, true), nil
+}
+
+// Quiet says whether others are told of what somebody holds from now on, and of its end. They find it all the same when they ask.
+func (t *Table) Quiet(k PeerKey, quiet bool) {
+	if p := t.peers[k]; p != nil {
+		p.quiet = quiet
+	}
 }
 
 // tell returns what followers are to be told of one who came or went.
@@ -228,7 +241,11 @@ func (t *Table) total(c *tableContent, but PeerKey) uint64 {
 // Retract ends a hold, and what was offered of that content.
 func (t *Table) Retract(k PeerKey, id content.ID) []Told {
 	p, c := t.peers[k], t.contents[id]
-	if p == nil || c == nil || !p.holds[id] {
+	if p == nil || c == nil {
+		return nil
+	}
+	known, holds := p.holds[id]
+	if !holds {
 		return nil
 	}
 	delete(p.holds, id)
@@ -250,9 +267,11 @@ func (t *Table) Retract(k PeerKey, id content.ID) []Told {
 		}
 		c.names = nil
 	}
-	told := t.tell(c, k, false)
-	t.drop(c)
-	return told
+	defer t.drop(c)
+	if !known {
+		return nil
+	}
+	return t.tell(c, k, false)
 }
 
 func (t *Table) unname(name string, id content.ID) {
@@ -265,7 +284,10 @@ func (t *Table) unname(name string, id content.ID) {
 // Offer gives a content that the sender holds a name, by a record that was verified. A name stays while its content has a holder.
 func (t *Table) Offer(k PeerKey, r wire.Record, by wire.PeerID, now int64) error {
 	p, c := t.peers[k], t.contents[r.ID]
-	if p == nil || c == nil || !p.holds[r.ID] {
+	if p == nil || c == nil {
+		return nil
+	}
+	if _, holds := p.holds[r.ID]; !holds {
 		return nil // the hold was refused, or is over
 	}
 	i := slices.IndexFunc(c.names, func(n *tableName) bool { return n.record.Name == r.Name && n.by == by })

@@ -219,8 +219,7 @@ func TestAMemberThatComesAndGoesIsHeardOfSeldom(t *testing.T) {
 			}
 			return n
 		}
-		began := time.Now()
-		for time.Since(began) < 10*time.Second {
+		comes := func() {
 			p := h.comes(wire.PeerID{1}, 1, false)
 			p.says(&wire.Hold{ID: id, Size: 5, All: true})
 			synctest.Wait()
@@ -228,8 +227,20 @@ func TestAMemberThatComesAndGoesIsHeardOfSeldom(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			witness.says(&wire.Pong{})
 		}
-		if n, most := gone(), 4*maxInstances+10*enterRate+1; n > most || n < most/2 {
+		began := time.Now()
+		for time.Since(began) < 10*time.Second {
+			comes()
+		}
+		if n, most := gone(), turnsAtOnce+10*turnsRate+1; n > most || n < turnsAtOnce {
 			t.Errorf("it went %d times in 10 seconds, the bound is %d", n, most)
+		}
+		for range 3 { // it is quiet for a while
+			time.Sleep(turnsCalm / 2)
+			witness.says(&wire.Pong{})
+		}
+		comes()
+		if n := gone(); n != 1 {
+			t.Errorf("it is quiet again, and went %d times", n)
 		}
 		p := h.comes(wire.PeerID{3}, 1, false)
 		for n := 0; !p.isGone() && n < 1000; n++ {

@@ -21,7 +21,7 @@ const (
 	// v2HelloTime bounds the time until both sides have said what they are.
 	v2HelloTime = 10 * time.Second
 	// v2PingEvery is how long nothing comes before a ping goes out; v2Dead how long nothing may come, and nothing may leave.
-	v2PingEvery = 5 * time.Second
+	v2PingEvery = 7 * time.Second
 	v2Dead      = 15 * time.Second
 	// v2Outbox bounds what waits to be written to one connection, in bytes. Who reads too slowly is dropped.
 	v2Outbox = 1 << 20

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -25,6 +26,11 @@ const (
 	// Rates of retracts, of which each is told to all who follow the content: who holds all that one may hold can let go of it at once.
 	retractRate  = 20
 	retractBurst = MaxHolds
+	// turnsAtOnce and turnsRate are how often one peer may let go of something, in all its connections, before nobody is told any more of what it holds next; that
+	// ends when it has let go of nothing beyond that for turnsCalm. Each is told to all who follow.
+	turnsAtOnce = 256
+	turnsRate   = 4
+	turnsCalm   = 10 * time.Second
 	// maxInstances bounds the connections of one peer, however many processes it says to be: its part of each draw is bounded by that.
 	maxInstances = 64
 	// enterRate is how often one peer may enter per second, beyond four times maxInstances at once.
@@ -68,13 +74,15 @@ type V2 struct {
 	mu      sync.Mutex // guards what follows
 	table   *Table
 	members map[PeerKey]*v2member
-	of      map[wire.PeerID]int // how many of members are of a peer
-	told    int                 // removals that everybody has been told
+	of      map[wire.PeerID]int       // how many of members are of a peer
+	told    int                       // removals that everybody has been told
+	flaps   map[wire.PeerID]time.Time // until when nobody is told of what one holds, since it comes and goes too often
 	// activity is what people are told of.
 	activity activity
 
 	reaching chan struct{} // holds one for each attempt under way to reach a member
 	entering *throttle.Visits[wire.PeerID]
+	turns    *throttle.Visits[wire.PeerID]
 
 	retractBurst float64 // for tests
 }
@@ -98,7 +106,8 @@ func NewV2(cfg V2Config) *V2 {
 		cfg: cfg, began: time.Now(), members: make(map[PeerKey]*v2member),
 		table: NewTable(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))), told: len(cfg.Removals()),
 		reaching: make(chan struct{}, maxReaching), of: make(map[wire.PeerID]int),
-		entering:     throttle.NewVisits[wire.PeerID](4*maxInstances, enterRate),
+		entering: throttle.NewVisits[wire.PeerID](4*maxInstances, enterRate),
+		turns:    throttle.NewVisits[wire.PeerID](turnsAtOnce, turnsRate), flaps: make(map[wire.PeerID]time.Time),
 		retractBurst: retractBurst,
 	}
 }
@@ -113,7 +122,23 @@ func (s *V2) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.tellRemovals()
+			s.calm()
 		}
+	}
+}
+
+// calm forgets those who came and went too often, when they have been quiet.
+func (s *V2) calm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(s.flaps, func(_ wire.PeerID, until time.Time) bool { return now.After(until) })
+}
+
+// lets takes in that one lets go of something. s.mu is held.
+func (s *V2) lets(id wire.PeerID) {
+	if now := time.Now(); !s.turns.May(id, now) {
+		s.flaps[id] = now.Add(turnsCalm)
 	}
 }
 
@@ -329,6 +354,7 @@ func (s *V2) leave(m *v2member) {
 			delete(s.of, m.key.ID)
 		}
 		s.happened(NewsLeft, m.key, "")
+		s.lets(m.key.ID)
 		s.tell(s.table.Leave(m.key))
 	}
 }
@@ -403,10 +429,12 @@ func (s *V2) take(m *v2member, msg wire.Message) error {
 		if s.table.completes(m.key, q.ID, q.All) {
 			s.happened(NewsCompleted, m.key, s.table.nameOf(q.ID))
 		}
+		s.table.Quiet(m.key, time.Now().Before(s.flaps[m.key.ID]))
 		told, err := s.table.Hold(m.key, q.ID, q.Size, q.All)
 		s.tell(told)
 		s.refuse(m, 0, err)
 	case *wire.Retract:
+		s.lets(m.key.ID)
 		s.tell(s.table.Retract(m.key, q.ID))
 	case *wire.Offer:
 		s.mu.Unlock() // signatures take time
