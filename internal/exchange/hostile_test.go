@@ -409,6 +409,38 @@ func TestAManifestIsAskedElsewhereWhenItsGiverFails(t *testing.T) {
 	}
 }
 
+// Those who are slow to answer are waited for, though more are asked meanwhile.
+func TestWhoIsSlowToSendAManifestIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 3)
+		b.content(nil)
+		const late = 600 * time.Millisecond
+		asked := make(map[*guest]time.Time)
+		channels := make(map[*guest]uint64)
+		for range 20 {
+			g := b.sit()
+			channels[g] = g.holds(b)
+		}
+		whole := b.m.Append(nil)
+		for began := time.Now(); time.Since(began) < 2*late; time.Sleep(10 * time.Millisecond) {
+			for g, channel := range channels {
+				if _, ok := heardA[*wire.Manifest](g); ok {
+					asked[g] = time.Now()
+				}
+				if at, ok := asked[g]; ok && time.Since(at) >= late {
+					g.says(&wire.Part{Channel: channel, Total: uint64(len(whole)), Bytes: whole})
+					delete(asked, g)
+				}
+			}
+		}
+		b.lock(func() {
+			if b.fetched == nil {
+				t.Error("everybody has it and sends it, and it was not learned")
+			}
+		})
+	})
+}
+
 // Thirty that say that they have the manifest, and never send it, are asked a few at a time, not one after the other.
 func TestManyWhoAreSilentDoNotKeepAManifestFromUs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
