@@ -312,7 +312,11 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 				c.sent += sent
 				if l.byID[ch.conn.id] == ch.conn {
 					l.giver.Progress(ch.conn.id, m.Credit, sent)
-					l.giver.Ended(l.now(), ch.conn.id, m.Credit, reason == wire.ReasonOK)
+					if reason == wire.ReasonCancelled {
+						l.giver.Cancelled(l.now(), ch.conn.id, m.Credit)
+					} else {
+						l.giver.Ended(l.now(), ch.conn.id, m.Credit, reason == wire.ReasonOK)
+					}
 				}
 			})
 		},

@@ -571,6 +571,11 @@ func (l *loop) count(c *exchanged, piece uint32, f *fetch) {
 	if c.taker != nil {
 		c.taker.Received(l.now(), f.p.ch.conn.id, piece, n)
 	}
+	for other, ch := range f.p.ch.conn.of {
+		if other != c && ch.active > 0 && other.taker != nil {
+			other.taker.Behind(l.now(), ch.conn.id)
+		}
+	}
 }
 
 // cancel ends a request to a neighbour for a piece.

@@ -138,6 +138,11 @@ func (l *loop) learn(c *exchanged, m *content.Manifest) {
 			continue
 		}
 		l.giver.Want(l.now(), ch.conn.id, c.number, ch.theirWant)
+		if ch.theirs != nil {
+			if piece, any := ch.theirs.NextSet(0); any { // one is enough for who is no source
+				l.giver.HasNow(c.number, ch.conn.id, uint32(piece))
+			}
+		}
 	}
 	c.Fetched(m)
 }

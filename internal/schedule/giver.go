@@ -268,6 +268,9 @@ func (g *Giver) RemovePeer(now time.Duration, n int) {
 	if l == nil {
 		return
 	}
+	if l.sending() {
+		l.breaks(now)
+	}
 	for len(l.promises) > 0 {
 		g.settle(l, l.promises[0], false, now)
 	}
@@ -350,9 +353,6 @@ func (g *Giver) settle(l *leecher, p *promise, ok bool, now time.Duration) {
 	i := slices.Index(l.promises, p)
 	l.promises = slices.Delete(l.promises, i, i+1)
 	l.out--
-	if p.active && !ok && !l.spoke {
-		l.breaks(now)
-	}
 	v := g.content(p.Content)
 	if v == nil || !v.source {
 		return
@@ -491,7 +491,15 @@ func (g *Giver) Refused(now time.Duration, n int, credit uint64) {
 	g.Ended(now, n, credit, false)
 }
 
-// Ended says that a transfer is over.
+// Cancelled says that a neighbour has broken a transfer off.
+func (g *Giver) Cancelled(now time.Duration, n int, credit uint64) {
+	if l := g.peer(n); l != nil {
+		l.breaks(now)
+	}
+	g.Ended(now, n, credit, false)
+}
+
+// Ended says that a transfer is over, and whether it went to its end.
 func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 	l := g.peer(n)
 	if l == nil {
@@ -809,7 +817,7 @@ func (l *leecher) before(other *leecher) bool {
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
 	for n, l := range g.peers {
-		if l == nil || now < max(l.paused, l.held) || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
+		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
 			continue
 		}
 		if best < 0 || l.before(g.peers[best]) {

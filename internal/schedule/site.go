@@ -391,7 +391,7 @@ func (t *Taker) creditOutside(now time.Duration, n int, g *giverOf, named int64)
 	if !t.site.fetcher || t.hungryOutside(now, g) <= 0 {
 		return t.pass(now, n, aheadTime)
 	}
-	if named >= 0 && named < int64(t.cfg.Pieces) && t.mayFetch(uint32(named)) && !t.cfg.Sequential {
+	if named >= 0 && named < int64(t.cfg.Pieces) && t.mayFetch(uint32(named)) && !t.cfg.Sequential && t.suits(now, g, uint32(named)) {
 		return t.get(now, n, uint32(named), false)
 	}
 	if p, ok := t.pickOutside(now, g); ok {
@@ -409,10 +409,10 @@ func (t *Taker) pickOutside(now time.Duration, g *giverOf) (uint32, bool) {
 	if t.site.all > 0 {
 		return 0, false
 	}
-	if p, ok := t.pickIf(g, func(p uint32) bool { return t.mayFetch(p) && t.ours(p) }); ok {
+	if p, ok := t.pickIf(now, g, func(p uint32) bool { return t.mayFetch(p) && t.ours(p) }); ok {
 		return p, true
 	}
-	if p, ok := t.pickIf(g, t.mayFetch); ok {
+	if p, ok := t.pickIf(now, g, t.mayFetch); ok {
 		return p, true
 	}
 	if t.outsiders > 0 {
@@ -421,7 +421,7 @@ func (t *Taker) pickOutside(now time.Duration, g *giverOf) (uint32, bool) {
 	for _, n := range t.site.order {
 		for _, p := range t.peers[n].inside.claims {
 			c := t.site.claims[p]
-			if g.hasPiece(p) && t.pickable.pos[p] >= 0 && t.site.lacking.has(p) && c.by == 1 && now-c.since >= max(stealTime, 2*t.site.took) {
+			if g.hasPiece(p) && t.pickable.pos[p] >= 0 && t.site.lacking.has(p) && c.by == 1 && now-c.since >= max(stealTime, 2*t.site.took) && t.suits(now, g, p) {
 				return p, true
 			}
 		}

@@ -15,6 +15,8 @@ const (
 	freshStall = 3 * time.Second
 	// doubtTime is how long one of those may send nothing before what it is asked for may be asked of those as well who have sent some.
 	doubtTime = 500 * time.Millisecond
+	// maxTrip is the longest round trip that is waited for.
+	maxTrip = time.Second
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
@@ -51,7 +53,7 @@ const (
 	speedMean = 4
 	// rewantTime is how often a neighbour that was passed is looked at again for the endgame.
 	rewantTime = 200 * time.Millisecond
-	// maxVain is how many credits of one that it was not asked for are passed at once, with no use for any in between; the next ones in vainTime each: an
+	// maxVain is how many credits of one that it was not asked for, and what it sends in two round trips, are passed at once, with no use for any in between; the next ones in vainTime each: an
 	// honest giver waits until it is wanted, and others would have all our time.
 	maxVain  = 16
 	vainTime = 50 * time.Millisecond
@@ -342,7 +344,7 @@ func (t *Taker) hopes(f *flight) bool { return f.got == 0 && !t.peers[f.peer].pr
 // doubt lets what is asked of those who have never sent anything be asked of others.
 func (t *Taker) doubt(now time.Duration) {
 	for _, f := range t.flights {
-		if g := t.peers[f.peer]; !g.proven && !f.doubted && f.silent(now) >= doubtTime+2*g.rtt {
+		if g := t.peers[f.peer]; !g.proven && !f.doubted && f.silent(now) >= doubtTime+2*g.near() {
 			f.doubted = true
 			t.doubts++
 			t.free(f.piece)
@@ -355,7 +357,7 @@ func (f *flight) silent(now time.Duration) time.Duration { return now - max(f.la
 
 // suits says whether a piece that can be picked may be asked of a neighbour: one that others are asked for, in vain so far, only of one that has
 // sent some. If there is none, anybody may have a try.
-func (t *Taker) suits(g *giverOf, piece uint32) bool {
+func (t *Taker) suits(now time.Duration, g *giverOf, piece uint32) bool {
 	if t.doubts == 0 {
 		return true
 	}
@@ -366,12 +368,12 @@ func (t *Taker) suits(g *giverOf, piece uint32) bool {
 	if slices.ContainsFunc(fs[:copies], func(f *flight) bool { return t.peers[f.peer] == g }) {
 		return false
 	}
-	return g.proven || !t.proven(piece)
+	return g.proven || !t.proven(now, piece)
 }
 
-// proven says whether one has a piece that has sent some.
-func (t *Taker) proven(piece uint32) bool {
-	return slices.ContainsFunc(t.peers, func(g *giverOf) bool { return g != nil && g.proven && g.hasPiece(piece) })
+// proven says whether one has a piece who has sent some, and may be asked for it.
+func (t *Taker) proven(now time.Duration, piece uint32) bool {
+	return slices.ContainsFunc(t.peers, func(g *giverOf) bool { return g != nil && g.proven && now >= g.paused && g.hasPiece(piece) })
 }
 
 // Answer is what a credit is answered with: a get of Piece, or a pass.
@@ -396,7 +398,7 @@ func (t *Taker) Credit(now time.Duration, n int, named int64, insist bool) Answe
 	case a.Get:
 		g.vain = 0
 	case !unasked:
-	case g.vain < maxVain:
+	case g.vain < maxVain+int(2*float64(g.rate.perSecond(now))*g.near().Seconds()/float64(t.cfg.PieceLen(0))): // what one that is far has on its way
 		g.vain++
 	case now-g.answered < vainTime:
 		a.Silent = true
@@ -421,10 +423,10 @@ func (t *Taker) credit(now time.Duration, n int, g *giverOf, named int64, insist
 		t.tell(n, WantLater)
 		return Answer{Busy: true}
 	}
-	if named >= 0 && named < int64(t.cfg.Pieces) && t.pickable.pos[named] >= 0 && !t.cfg.Sequential && t.suits(g, uint32(named)) {
+	if named >= 0 && named < int64(t.cfg.Pieces) && t.pickable.pos[named] >= 0 && !t.cfg.Sequential && t.suits(now, g, uint32(named)) {
 		return t.get(now, n, uint32(named), false)
 	}
-	if p, ok := t.pick(g); ok {
+	if p, ok := t.pick(now, g); ok {
 		return t.get(now, n, p, false)
 	}
 	if p, ok := t.endgame(now, g, n); ok {
@@ -456,6 +458,9 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 	return Answer{Get: true, Piece: piece, Duplicate: duplicate}
 }
 
+// near is how far a neighbour is, as far as it is believed: it is the neighbour that decides when it answers.
+func (g *giverOf) near() time.Duration { return min(g.rtt, maxTrip) }
+
 // hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
 // one begins. Those that do not move are left out of the account.
 func (t *Taker) hungry(now time.Duration) int {
@@ -464,7 +469,7 @@ func (t *Taker) hungry(now time.Duration) int {
 	best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
 	for _, f := range t.flights {
 		g := t.peers[f.peer]
-		if now-f.last >= idleTime+g.rtt || t.outside(g) {
+		if now-f.last >= idleTime+g.near() || t.outside(g) {
 			continue
 		}
 		if t.hopes(f) {
@@ -473,7 +478,7 @@ func (t *Taker) hungry(now time.Duration) int {
 			}
 		}
 		moving += f.weight(now, best/(slowPart*enough))
-		rtt = max(rtt, g.rtt)
+		rtt = max(rtt, g.near())
 	}
 	ahead := best * (rtt + aheadTime).Seconds()
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - int(moving)
@@ -537,36 +542,36 @@ func (t *Taker) crowded(now time.Duration, g *giverOf) bool {
 }
 
 // pick returns the rarest piece that a neighbour has, of those that are missing and not in flight.
-func (t *Taker) pick(g *giverOf) (uint32, bool) {
-	return t.pickIf(g, nil)
+func (t *Taker) pick(now time.Duration, g *giverOf) (uint32, bool) {
+	return t.pickIf(now, g, nil)
 }
 
 // pickIf returns the rarest of those that may be fetched: any, if may is nil.
-func (t *Taker) pickIf(g *giverOf, may func(uint32) bool) (uint32, bool) {
+func (t *Taker) pickIf(now time.Duration, g *giverOf, may func(uint32) bool) (uint32, bool) {
 	if t.cfg.Sequential {
 		for ; t.first < t.cfg.Pieces && !t.missing.has(t.first); t.first++ {
 		}
 		for p := t.first; p < min(t.cfg.Pieces, t.first+window); p++ {
-			if t.pickable.pos[p] >= 0 && g.hasPiece(p) && (may == nil || may(p)) && t.suits(g, p) {
+			if t.pickable.pos[p] >= 0 && g.hasPiece(p) && (may == nil || may(p)) && t.suits(now, g, p) {
 				return p, true
 			}
 		}
 		return 0, false
 	}
 	for _, p := range t.pickable.order[:min(len(t.pickable.order), rareDepth)] {
-		if g.hasPiece(p) && (may == nil || may(p)) && t.suits(g, p) {
+		if g.hasPiece(p) && (may == nil || may(p)) && t.suits(now, g, p) {
 			return p, true
 		}
 	}
 	if len(t.pickable.order) <= rareDepth {
 		return 0, false
 	}
-	return t.sample(g, may)
+	return t.sample(now, g, may)
 }
 
 // sample returns the rarest of some pieces that a neighbour has, from a random place on: where it has few of the rarest, looking at
 // all in their order would take too long.
-func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool) {
+func (t *Taker) sample(now time.Duration, g *giverOf, may func(uint32) bool) (best uint32, ok bool) {
 	words := len(t.missing)
 	from := t.cfg.Rand.IntN(words)
 	found := 0
@@ -584,7 +589,7 @@ func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool)
 			if t.pickable.pos[p] < 0 {
 				continue
 			}
-			if (may == nil || may(p)) && t.suits(g, p) && (!ok || t.pickable.pos[p] < t.pickable.pos[best]) {
+			if (may == nil || may(p)) && t.suits(now, g, p) && (!ok || t.pickable.pos[p] < t.pickable.pos[best]) {
 				best, ok = p, true
 			}
 			if found++; found == rareDepth {
@@ -600,7 +605,7 @@ func (t *Taker) sample(g *giverOf, may func(uint32) bool) (best uint32, ok bool)
 func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok bool) {
 	worst := time.Duration(-1)
 	for _, f := range t.flights {
-		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) || !g.proven && t.proven(f.piece) {
+		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) || !g.proven && now-f.began < stallTime && t.proven(now, f.piece) {
 			continue
 		}
 		rest := t.rest(now, f)
@@ -707,6 +712,15 @@ func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 			if t.site != nil {
 				t.siteReceived(now, t.peers[n], bytes)
 			}
+		}
+	}
+}
+
+// Behind says that bytes of another content have come from a neighbour: what it is asked for of this one may have to wait for that.
+func (t *Taker) Behind(now time.Duration, n int) {
+	for _, f := range t.flights {
+		if f.peer == n && f.got == 0 {
+			f.turn = now
 		}
 	}
 }
@@ -830,7 +844,7 @@ func (t *Taker) look(now time.Duration, n int, g *giverOf) {
 		return
 	}
 	g.look = now + rewantTime
-	if _, ok := t.pick(g); ok {
+	if _, ok := t.pick(now, g); ok {
 		g.passed = false
 	} else if _, ok := t.endgame(now, g, n); ok {
 		g.passed = false
@@ -843,7 +857,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.best.look(now, t.came)
 	t.came = 0
 	for _, f := range t.flights {
-		if silent := f.silent(now); silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].rtt {
+		if silent := f.silent(now); silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].near() {
 			stalled = append(stalled, Cancel{f.peer, f.piece})
 		}
 	}

@@ -688,8 +688,77 @@ func TestWhatWaitsBehindAnotherPieceIsNotStalled(t *testing.T) {
 			t.Fatalf("after %v given up: %v, doubted: %d", c.now, gone, c.k.doubts)
 		}
 	}
+	for range 50 { // and then something of another content
+		c.now += 200 * time.Millisecond
+		c.k.Behind(c.now, 0)
+	}
+	c.k.Tick(c.now)
+	if _, n := c.k.copies(1 - first); n != 1 {
+		t.Fatal("it waits behind another content, and is given up")
+	}
 	c.now += freshStall
 	if gone := c.k.Tick(c.now); len(gone) != 1 || gone[0].Piece != 1-first {
 		t.Errorf("it has stopped, and given up is %v", gone)
+	}
+}
+
+// Who has sent pieces and crawls now, or is not asked for a while, keeps the last piece from nobody.
+func TestALastPieceThatCrawlsIsAskedOfWhoeverHasIt(t *testing.T) {
+	for name, change := range map[string]func(c *chair){
+		"it has sent some":                            func(*chair) {},
+		"it has not, and one who has is not asked":    func(c *chair) { c.untried(0); c.k.HasAll(c.now, 2); c.k.peers[2].paused = time.Hour },
+		"it has not, and nobody who has, has a piece": func(c *chair) { c.untried(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChair(t, 1, 3, nil)
+			c.k.speed = 1000
+			c.k.HasAll(c.now, 0)
+			c.k.HasAll(c.now, 1)
+			c.untried(1)
+			change(c)
+			c.gets(0, 0)
+			for c.now < stallTime+2*time.Second {
+				c.moves(time.Second, 0, 0, 1)
+				c.k.Tick(c.now)
+				c.k.Wants(c.now)
+				if a := c.k.Credit(c.now, 1, -1, true); a.Get {
+					return
+				}
+			}
+			t.Error("who has it and would send it was never asked")
+		})
+	}
+}
+
+// A neighbour that answers late on purpose is not waited for longer.
+func TestAFarNeighbourIsDoubtedInTime(t *testing.T) {
+	c := newChair(t, 1, 2, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.HasAll(c.now, 1)
+	c.untried(0)
+	c.k.SetRTT(0, time.Hour)
+	c.gets(0, 0)
+	c.now += doubtTime + 2*maxTrip
+	c.k.Tick(c.now)
+	c.gets(1, 0)
+}
+
+// What is on its way from a far one when it is told that it is not wanted is answered, all of it.
+func TestCreditsThatCrossAreAnswered(t *testing.T) {
+	c := newChair(t, 4, 1, nil)
+	c.has(0, 0)
+	c.k.SetRTT(0, 250*time.Millisecond)
+	piece := c.gets(0, 0)
+	for range 4 {
+		c.k.Received(c.now, 0, piece, 25)
+		c.now += 10 * time.Millisecond
+	}
+	c.k.peers[0].rate.add(c.now, 20_000) // 200 pieces a second
+	c.k.Verified(c.now, piece)
+	for range 50 {
+		if a := c.k.Credit(c.now, 0, -1, false); a.Get || a.Silent {
+			t.Fatalf("%+v", a)
+		}
+		c.now += time.Millisecond
 	}
 }

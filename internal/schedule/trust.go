@@ -49,10 +49,14 @@ func (g *Giver) trust(now time.Duration) trust {
 
 // passes says whether a leecher may be promised something like any other.
 func (t trust) passes(l *leecher) bool {
-	if t.mute(l) {
-		return false
+	switch {
+	case t.alone:
+		return true
+	case l.spoke:
+		return t.now >= l.held && !t.mute(l)
 	}
-	return l.spoke || t.alone || l.out+l.quiet == 0 && (!t.spoken || t.trials < maxTrials)
+	// After a piece of which it says nothing it is held for a while, and then tried again: the piece may have been lost on its way.
+	return t.now >= l.held && l.out == 0 && (!t.spoken || t.trials < maxTrials)
 }
 
 // mute says whether a leecher has taken pieces for a while and said of none that it has it.
@@ -62,7 +66,7 @@ func (t trust) mute(l *leecher) bool {
 }
 
 // last says whether a leecher may have what would idle otherwise.
-func (t trust) last(l *leecher) bool { return t.mute(l) && l.out == 0 }
+func (t trust) last(l *leecher) bool { return t.now >= l.held && t.mute(l) && l.out == 0 }
 
 // keeps takes in that a piece has gone, of which it has not said that it has it. The more of them, the longer it waits for the next one.
 func (g *Giver) keeps(now time.Duration, l *leecher) {
@@ -74,8 +78,11 @@ func (g *Giver) keeps(now time.Duration, l *leecher) {
 	}
 }
 
-// breaks takes in that a piece has not gone to its end to one who has never said that it has any.
+// breaks takes in that one broke a transfer off. What breaks off together counts once, and does not count for one who has said that it has a piece.
 func (l *leecher) breaks(now time.Duration) {
+	if l.spoke || now < l.held {
+		return
+	}
 	l.broke++
 	l.hold(now, l.broke)
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -84,7 +85,7 @@ func TestWhoNeverSaysThatItHasAnythingWaits(t *testing.T) {
 		}
 		d.wait(50 * time.Millisecond)
 	}
-	if pieces < 3 || pieces > 6 {
+	if pieces < 3 || pieces > 5 {
 		t.Errorf("it was given %d pieces in a minute", pieces)
 	}
 	d.g.HasNow(0, 1, 7)
@@ -105,4 +106,76 @@ func TestWhoBreaksATrialOffWaits(t *testing.T) {
 	d.gives()
 	d.wait(muteWait)
 	d.gives(1)
+}
+
+// It waits, but is tried again and again, however much others want: its piece may have been lost on its way.
+func TestWhoseFirstPieceWasLostIsTriedAgain(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1, 2, 3)
+	d.strangers(3)
+	pieces := 0
+	for d.now < time.Minute {
+		d.wants(0, 1, 2, 3)
+		for _, g := range d.g.Plan(d.now) {
+			d.takes(g)
+			if g.Peer == 3 {
+				pieces++
+			} else {
+				d.g.HasNow(0, g.Peer, 7)
+			}
+			if pieces >= 3 {
+				d.g.HasNow(0, 3, 7)
+			}
+		}
+		d.wait(20 * time.Millisecond)
+	}
+	if pieces < 100 {
+		t.Errorf("it had %d pieces", pieces)
+	}
+}
+
+// One connection that breaks down breaks one trial, and who is alone does not wait at all.
+func TestWhatBreaksOffTogetherCountsOnce(t *testing.T) {
+	for name, others := range map[string]bool{"alone": false, "beside another": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, true, 1000, 0, 1)
+			d.strangers(0)
+			d.g.SetRTT(0, 250*time.Millisecond)
+			d.wants(0)
+			grants := d.g.Plan(d.now)
+			if len(grants) < 3 {
+				t.Fatalf("a far one has %d promises", len(grants))
+			}
+			for _, g := range grants {
+				d.gets(g, uint32(g.Piece), OK)
+			}
+			d.g.RemovePeer(d.now, 0)
+			d.g.AddPeer(0, 0)
+			d.wants(0)
+			if others {
+				d.wants(1)
+			}
+			for !slices.ContainsFunc(d.g.Plan(d.now), func(g Grant) bool { return g.Peer == 0 }) {
+				if d.wait(50 * time.Millisecond); d.now > time.Minute {
+					t.Fatal("never")
+				}
+			}
+			if want := map[bool]time.Duration{false: 0, true: muteWait}[others]; d.now != want {
+				t.Errorf("it waits %v, want %v", d.now, want)
+			}
+		})
+	}
+}
+
+// What fails on our side, or is ended by us, is not the other's trial.
+func TestATrialThatWeEndIsNoneThatIsBrokenOff(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1)
+	d.strangers(0)
+	d.wants(0, 1)
+	g := d.gives(0, 1, 1)[0]
+	d.gets(g, 7, OK)
+	d.ends(g, false)
+	g = d.gives(0)[0]
+	d.gets(g, 7, OK)
+	d.g.Cancelled(d.now, 0, g.Credit)
+	d.gives()
 }

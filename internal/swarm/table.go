@@ -177,11 +177,23 @@ func (t *Table) Hold(k PeerKey, id content.ID, size int64, all bool) ([]Told, er
 	return t.tell(c, k, true), nil
 }
 
-// Quiet says whether others are told of what somebody holds from now on, and of its end. They find it all the same when they ask.
-func (t *Table) Quiet(k PeerKey, quiet bool) {
-	if p := t.peers[k]; p != nil {
-		p.quiet = quiet
+// Quiet says whether others are told of what somebody holds from now on, and of its end. They find it all the same when they ask; of what it still holds
+// when it is quiet no more they are told then.
+func (t *Table) Quiet(k PeerKey, quiet bool) (told []Told) {
+	p := t.peers[k]
+	if p == nil || p.quiet == quiet {
+		return nil
 	}
+	if p.quiet = quiet; quiet {
+		return nil
+	}
+	for _, id := range sortedIDs(p.holds) {
+		if !p.holds[id] {
+			p.holds[id] = true
+			told = append(told, t.tell(t.contents[id], k, true)...)
+		}
+	}
+	return told
 }
 
 // tell returns what followers are to be told of one who came or went.

@@ -207,6 +207,7 @@ func TestAMemberThatComesAndGoesIsHeardOfSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newV2hall(t)
 		h.s.retractBurst = 50
+		go h.s.Run(h.ctx)
 		id := content.ID{7}
 		witness := h.comes(wire.PeerID{2}, 1, false)
 		witness.says(&wire.Follow{ID: id, On: true})
@@ -234,15 +235,32 @@ func TestAMemberThatComesAndGoesIsHeardOfSeldom(t *testing.T) {
 		if n, most := gone(), turnsAtOnce+10*turnsRate+1; n > most || n < turnsAtOnce {
 			t.Errorf("it went %d times in 10 seconds, the bound is %d", n, most)
 		}
+		p := h.comes(wire.PeerID{1}, 2, false)
+		p.says(&wire.Hold{ID: id, Size: 5, All: true})
+		came := func() (n int) {
+			for _, m := range witness.all() {
+				if p, is := m.(*wire.Peers); is {
+					n += len(p.Added)
+				}
+			}
+			return n
+		}
+		if n := came(); n != 0 {
+			t.Errorf("it came %d times, though it comes too often", n)
+		}
 		for range 3 { // it is quiet for a while
 			time.Sleep(turnsCalm / 2)
 			witness.says(&wire.Pong{})
+			p.says(&wire.Pong{})
+		}
+		if n := came(); n != 1 {
+			t.Errorf("it has stayed, and came %d times", n)
 		}
 		comes()
 		if n := gone(); n != 1 {
 			t.Errorf("it is quiet again, and went %d times", n)
 		}
-		p := h.comes(wire.PeerID{3}, 1, false)
+		p = h.comes(wire.PeerID{3}, 1, false)
 		for n := 0; !p.isGone() && n < 1000; n++ {
 			p.says(&wire.Hold{ID: id, Size: 5, All: true}, &wire.Retract{ID: id})
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -127,12 +126,22 @@ func (s *V2) Run(ctx context.Context) {
 	}
 }
 
-// calm forgets those who came and went too often, when they have been quiet.
+// calm tells of what those hold who came and went too often, when they have been quiet for long enough.
 func (s *V2) calm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	maps.DeleteFunc(s.flaps, func(_ wire.PeerID, until time.Time) bool { return now.After(until) })
+	for id, until := range s.flaps {
+		if now.Before(until) {
+			continue
+		}
+		delete(s.flaps, id)
+		for k := range s.members {
+			if k.ID == id {
+				s.tell(s.table.Quiet(k, false))
+			}
+		}
+	}
 }
 
 // lets takes in that one lets go of something. s.mu is held.
@@ -429,7 +438,9 @@ func (s *V2) take(m *v2member, msg wire.Message) error {
 		if s.table.completes(m.key, q.ID, q.All) {
 			s.happened(NewsCompleted, m.key, s.table.nameOf(q.ID))
 		}
-		s.table.Quiet(m.key, time.Now().Before(s.flaps[m.key.ID]))
+		if !s.flaps[m.key.ID].IsZero() {
+			s.table.Quiet(m.key, true)
+		}
 		told, err := s.table.Hold(m.key, q.ID, q.Size, q.All)
 		s.tell(told)
 		s.refuse(m, 0, err)
