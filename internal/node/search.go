@@ -23,6 +23,8 @@ const (
 	startTime = 300 * time.Millisecond
 	// giveUpTime is how long nothing new must have come from the server before a name counts as not there.
 	giveUpTime = time.Second
+	// nobodyTime is how long the server must have said nothing before nobody counts as being there at all: it is rarely so, and a server that has much to do tells late.
+	nobodyTime = 4 * time.Second
 	// askAgain is when a peer that did not have the file is asked again, for it may be fetching it too; it doubles each time, up
 	// to askAgainMost.
 	askAgain     = 5 * time.Second
@@ -220,6 +222,9 @@ func (s *search) contents() []Content {
 // everyoneAnswered says whether all known members were asked, and answered, and no new ones came for that long.
 func (s *search) everyoneAnswered(quiet time.Duration) bool {
 	members, since, _ := s.n.members.watch()
+	if quiet >= giveUpTime && len(members) == 0 {
+		quiet = nobodyTime
+	}
 	if time.Since(since) < quiet && time.Since(s.began) < unrestTime {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bits-and-blooms/bitset"
 )
@@ -65,7 +66,9 @@ func (d *oneFile) close() error {
 
 // unitFiles is the layout [UnitFiles].
 type unitFiles struct {
-	p *Partial
+	p       *Partial
+	resumed bool      // an earlier run has left something
+	began   time.Time // when this run did
 
 	mu   sync.Mutex // guards open
 	open map[uint32]*os.File
@@ -92,15 +95,15 @@ func (d *unitFiles) writeAt(unit uint32, b []byte, off int64) error {
 	return err
 }
 
-// file returns the open file of a unit, which it makes when the unit is begun. Only a file that the journal has as ours
-// is made anew; one that somebody else made is left alone.
+// file returns the open file of a unit, which it makes when the unit is begun. Only a file that the journal has as ours, or that a run of ours may
+// have left before it could note that, is made anew; one that somebody else made is left alone.
 func (d *unitFiles) file(unit uint32) (*os.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f := d.open[unit]; f != nil {
 		return f, nil
 	}
-	if d.isMade(unit) {
+	if d.isMade(unit) || d.isLeft(unit) {
 		if err := removeFile(d.p.root, unitName(unit)); err != nil {
 			return nil, err
 		}
@@ -117,6 +120,16 @@ func (d *unitFiles) file(unit uint32) (*os.File, error) {
 	}
 	d.open[unit] = f
 	return f, nil
+}
+
+// isLeft says whether there is a file that an earlier run has made, and was killed before it noted so: there is nothing in it, and it is older than this run.
+// What another download has just made is younger.
+func (d *unitFiles) isLeft(unit uint32) bool {
+	if !d.resumed {
+		return false
+	}
+	fi, err := d.p.root.Lstat(unitName(unit))
+	return err == nil && fi.Mode().IsRegular() && fi.Size() == 0 && fi.ModTime().Before(d.began)
 }
 
 func (d *unitFiles) isMade(unit uint32) bool {

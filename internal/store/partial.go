@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bits-and-blooms/bitset"
 	"lukechampine.com/blake3"
@@ -231,7 +232,7 @@ func (p *Partial) openData() error {
 	_, err := p.root.Lstat(filepath.Join(p.dir, "journal"))
 	resumed := err == nil
 	if p.cfg.Layout == UnitFiles {
-		p.data = &unitFiles{p: p, open: make(map[uint32]*os.File)}
+		p.data = &unitFiles{p: p, open: make(map[uint32]*os.File), resumed: resumed, began: time.Now()}
 	} else {
 		p.data = &oneFile{p: p}
 	}

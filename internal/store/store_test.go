@@ -273,6 +273,41 @@ func TestUnitFilesOfSomebodyElseAreNotTouched(t *testing.T) {
 	}
 }
 
+// A run that is killed after it has made the file, and before it could note so, leaves an empty one. The next run goes on; an empty file that is
+// there when a download begins, or that comes while it runs, is somebody else's.
+func TestAFileOfARunThatWasKilledIsMadeAnew(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Layout = UnitFiles
+	left := filepath.Join(cfg.Dir, "1.p2p")
+	empty := func(at time.Time) {
+		if err := errors.Join(os.WriteFile(left, nil, 0o600), os.Chtimes(left, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty(time.Now().Add(-time.Hour))
+	p := open(t, cfg)
+	if err := p.WriteAt(1, []byte("ours"), 0); !errors.Is(err, ErrExists) {
+		t.Errorf("it was there before: %v", err)
+	}
+	p.fill(t, 0)
+	if err := errors.Join(p.Sync(), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, cfg)
+	empty(time.Now().Add(time.Hour))
+	if err := p.WriteAt(1, []byte("ours"), 0); !errors.Is(err, ErrExists) {
+		t.Errorf("it came just now: %v", err)
+	}
+	p.Close()
+	empty(time.Now().Add(-time.Hour))
+	p = open(t, cfg)
+	p.fill(t, 1, 2, 3)
+	if err := finish(t, p, false); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, filepath.Join(cfg.Dir, "file"))
+}
+
 // A second try finds a journal of its own, and still none that has the other's file as ours.
 func TestASecondTryDoesNotTouchThemEither(t *testing.T) {
 	a := config(t.TempDir())
