@@ -27,7 +27,7 @@ const (
 	maxRetry = 5 * time.Second
 	// refusals is how often in a row a server may close at once before a client believes that it is not wanted: one that
 	// ends, or is killed, does so too, and may be back by the next time.
-	refusals = 3
+	refusals = 5
 	// MaxKnown is the most members a client keeps: a server's claims do not fill its memory.
 	MaxKnown = 1 << 16
 	// goodbye is how long a client that leaves waits for the server to take its remove.
