@@ -19,11 +19,15 @@ import (
 // half of what the one expected to finish last has not begun; and when nothing is left that was not begun, the very unit
 // that one is at, if it would have it clearly sooner from the start. At any moment a unit is in at most one
 // share, and only one holder may be at it: its place has one writer.
+//
+// A holder that was asked and delivered no unit has failed, and each failure since its last unit lets it wait behind those who have fewer, and
+// makes what it is expected to need four times as much. So who begins quickly and stops in the middle does not get the same unit over and over.
 type Shares struct {
 	cfg     SharesConfig
 	missing uint32 // units that are not there yet
 	free    []span // missing units that are in nobody's share, in rising order
 	holders []*holder
+	failed  map[int]int // of holders that were taken out: how often each had failed
 }
 
 // SharesConfig is what a [Shares] is about.
@@ -56,6 +60,8 @@ type holder struct {
 	asked    time.Duration // when its request began
 	heard    time.Duration // when it was last told of
 	total    int64         // bytes of its request
+	units    int           // that its request has delivered
+	failed   int           // requests that ended in the middle of a unit, or before the first, since it last delivered one
 
 	heir   *holder // gets current when this one has stopped
 	heirOf *holder
@@ -76,6 +82,10 @@ const (
 	patience = 1.0 // seconds
 	// hope is how long a holder that has delivered nothing yet is expected to need for a unit.
 	hope = 5.0 // seconds
+	// lateTime is how long a holder that was asked may take to begin while another has nothing to do; it doubles with each failure.
+	lateTime = 2 * time.Second
+	// maxFailed is where failures are no longer counted.
+	maxFailed = 8
 	// rates are measured over at least this long, and smoothed.
 	sampleTime = 250 * time.Millisecond
 	// benefit is how long nothing may come of a holder's first request before that counts as its rate.
@@ -85,7 +95,7 @@ const (
 
 // NewShares starts with no holders.
 func NewShares(cfg SharesConfig) *Shares {
-	s := &Shares{cfg: cfg}
+	s := &Shares{cfg: cfg, failed: make(map[int]int)}
 	for u := uint32(0); u < cfg.Units; u++ {
 		if cfg.Have == nil || !cfg.Have(u) {
 			s.missing++
@@ -98,9 +108,9 @@ func NewShares(cfg SharesConfig) *Shares {
 // Missing returns how many units are not there yet.
 func (s *Shares) Missing() uint32 { return s.missing }
 
-// Add brings in a holder. It must not be in already.
+// Add brings in a holder. It must not be in already. One that was taken out is remembered by its failures.
 func (s *Shares) Add(id int) {
-	s.holders = append(s.holders, &holder{id: id})
+	s.holders = append(s.holders, &holder{id: id, failed: s.failed[id]})
 	slices.SortFunc(s.holders, func(a, b *holder) int { return cmp.Compare(a.id, b.id) })
 }
 
@@ -144,7 +154,8 @@ func (s *Shares) End(id int) {
 	if h == nil || !h.at {
 		return
 	}
-	h.at = false
+	h.at, h.failed = false, 0
+	h.units++
 	s.missing--
 	if !h.known { // it delivered a unit in less time than a sample takes
 		h.rate, h.known = float64(h.total)/max(h.heard-h.asked, time.Millisecond).Seconds(), true
@@ -157,6 +168,9 @@ func (s *Shares) Stopped(id int) {
 	h := s.find(id)
 	if h == nil {
 		return
+	}
+	if h.busy && (h.at || h.units == 0) {
+		h.failed = min(h.failed+1, maxFailed)
 	}
 	if h.at {
 		if h.heir != nil {
@@ -182,6 +196,9 @@ func (s *Shares) Remove(id int) {
 	if h.heirOf != nil {
 		h.heirOf.heir = nil
 	}
+	if s.failed[id] = h.failed; h.failed == 0 {
+		delete(s.failed, id)
+	}
 	s.holders = slices.DeleteFunc(s.holders, func(other *holder) bool { return other == h })
 }
 
@@ -190,17 +207,17 @@ func (s *Shares) Plan(now time.Duration) []Command {
 	var out []Command
 	for _, h := range s.idle() {
 		if len(h.share) == 0 {
-			s.supply(h, &out)
+			s.supply(h, now, &out)
 		}
 		if len(h.share) > 0 {
-			h.busy, h.asked, h.measured, h.fresh, h.total = true, now, now, 0, 0
+			h.busy, h.asked, h.measured, h.fresh, h.total, h.units = true, now, now, 0, 0, 0
 			out = append(out, Command{Holder: h.id, First: h.share[0].first, Last: h.share[0].last})
 		}
 	}
 	return out
 }
 
-// idle returns who can be given work: the quickest first, so that a rest goes to them.
+// idle returns who can be given work: those who failed the least first, and of these the quickest, so that a rest goes to them.
 func (s *Shares) idle() []*holder {
 	var out []*holder
 	for _, h := range s.holders {
@@ -208,12 +225,12 @@ func (s *Shares) idle() []*holder {
 			out = append(out, h)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *holder) int { return cmp.Compare(b.rate, a.rate) })
+	slices.SortStableFunc(out, func(a, b *holder) int { return cmp.Or(cmp.Compare(a.failed, b.failed), cmp.Compare(b.rate, a.rate)) })
 	return out
 }
 
 // supply finds work for an idle holder.
-func (s *Shares) supply(h *holder, out *[]Command) {
+func (s *Shares) supply(h *holder, now time.Duration, out *[]Command) {
 	if n := total(s.free); n > 0 {
 		waiting := uint32(0)
 		for _, other := range s.holders {
@@ -226,28 +243,51 @@ func (s *Shares) supply(h *holder, out *[]Command) {
 	}
 	if last := s.lastToFinish(h, func(v *holder) bool { return v.canGive() > 0 }); last != nil {
 		n, take := total(last.share), last.canGive()
-		if h.known && float64(take)*float64(s.cfg.UnitSize)/max(h.rate, 1) > s.timeLeft(last) {
+		if h.known && h.needs(int64(take)*s.cfg.UnitSize) > s.timeLeft(last) {
 			return
 		}
 		last.share, h.share = split(last.share, n-take)
 		return
 	}
-	last := s.lastToFinish(h, func(v *holder) bool { return v.at && !v.stopping && v.heir == nil })
+	if late := s.lastToFinish(h, func(v *holder) bool { return v.late(now) }); late != nil {
+		late.stopping, h.share, late.share = true, late.share, nil
+		*out = append(*out, Command{Holder: late.id, Stop: true})
+		return
+	}
+	s.supplant(h, out)
+}
+
+// supplant takes the very unit that one is at, for a holder that would have it clearly sooner from the start.
+func (s *Shares) supplant(h *holder, out *[]Command) {
+	// Who has only just been asked must have time to show how quick it is.
+	last := s.lastToFinish(h, func(v *holder) bool { return v.at && v.known && !v.stopping && v.heir == nil })
 	if last == nil {
 		return
 	}
-	whole := float64(s.size(last.current)) / max(h.rate, 1)
-	if !h.known {
-		// It never had a chance to show how quick it is; it gets one if nobody is there who is known to be quicker.
-		if !last.known || slices.ContainsFunc(s.holders, func(v *holder) bool { return v.known && v.rate > clearlySooner*last.rate }) {
-			return
-		}
-		whole = hope
+	// A holder that never had a chance to show how quick it is gets one if nobody is there who is known to be quicker.
+	if !h.known && slices.ContainsFunc(s.holders, func(v *holder) bool {
+		return v.known && v.failed == 0 && v.rate > clearlySooner*last.rate
+	}) {
+		return
 	}
-	if s.timeLeft(last) > clearlySooner*whole+patience {
+	if s.timeLeft(last) > clearlySooner*h.needs(s.size(last.current))+patience {
 		last.stopping, last.heir, h.heirOf = true, h, last
 		*out = append(*out, Command{Holder: last.id, Stop: true})
 	}
+}
+
+// needs returns how many seconds a holder is expected to need for so many bytes: the longer, the more often it has failed.
+func (h *holder) needs(bytes int64) float64 {
+	seconds := hope
+	if h.known {
+		seconds = float64(bytes) / max(h.rate, 1)
+	}
+	return seconds * float64(int(1)<<(2*h.failed))
+}
+
+// late says whether a holder has been asked so long ago, and has not begun, that others need not wait for it.
+func (h *holder) late(now time.Duration) bool {
+	return h.busy && !h.stopping && !h.at && h.units == 0 && len(h.share) > 0 && now-h.asked >= lateTime<<h.failed
 }
 
 // canGive returns how many units of its share a holder can do without: the larger half of what it has not begun, but not

@@ -184,6 +184,183 @@ func TestAUnitThatWasNotAskedForIsRefused(t *testing.T) {
 	sc.mayNotBegin(1, 0)
 }
 
+// One that sends half a unit at once, and then nothing, is known to be quick. It does not get the unit again before others had their turn.
+func TestWhoStoppedInTheMiddleComesAfterThoseWhoDidNot(t *testing.T) {
+	sc := begin(t, 1, 1, 2, 3)
+	stalls := func(h, samples int) {
+		t.Helper()
+		if !sc.s.Begin(h, 0) {
+			t.Fatalf("holder %d may not begin", h)
+		}
+		sc.now += sampleTime
+		sc.s.Received(h, 50, sc.now)
+		for range samples {
+			sc.now += sampleTime
+			sc.s.Received(h, 0, sc.now)
+		}
+	}
+	sc.plans("1:0-0")
+	stalls(1, 12)
+	sc.plans("!1")
+	sc.s.Stopped(1)
+	sc.plans("2:0-0")
+	stalls(2, 20)
+	sc.plans("!2")
+	sc.s.Stopped(2)
+	sc.plans("3:0-0")
+	sc.delivers(3, time.Second, 0)
+}
+
+// Nobody is told to stop before there was time to see how quick it is, however little the others have led us to expect.
+func TestWhoHasJustBegunIsNotStopped(t *testing.T) {
+	sc := begin(t, 1, 1)
+	sc.plans("1:0-0")
+	sc.s.Begin(1, 0)
+	for id, rate := range map[int]float64{2: 20, 3: 0, 4: 0} {
+		sc.s.Add(id)
+		sc.s.find(id).known, sc.s.find(id).rate = true, rate
+	}
+	sc.plans("")
+	sc.now += benefit
+	sc.s.Received(1, 0, sc.now)
+	sc.plans("!1")
+	sc.s.Stopped(1)
+	sc.plans("2:0-0")
+}
+
+func TestWhoDoesNotBeginIsNotWaitedForByThoseWithNothingToDo(t *testing.T) {
+	sc := begin(t, 1, 1)
+	sc.plans("1:0-0")
+	sc.s.Add(2)
+	sc.now = lateTime - 1
+	sc.plans("")
+	sc.now = lateTime
+	sc.plans("!1 2:0-0")
+	sc.mayNotBegin(1, 0)
+	sc.s.Stopped(1)
+	sc.now += lateTime
+	sc.plans("!2 1:0-0")
+	sc.s.Stopped(2)
+	sc.now += lateTime
+	sc.plans("") // the second time it has longer: else two who are slow to begin would never get to it
+	sc.now += lateTime
+	sc.plans("!1 2:0-0")
+}
+
+func TestFailuresAreForgottenWithAUnitAndNotWithAnAbsence(t *testing.T) {
+	sc := begin(t, 2, 1)
+	sc.plans("1:0-1")
+	sc.s.Begin(1, 0)
+	sc.s.Stopped(1)
+	sc.s.Remove(1)
+	sc.s.Add(1)
+	sc.s.Add(2)
+	sc.plans("2:0-0 1:1-1") // 2 goes first
+	sc.delivers(1, time.Second, 1)
+	sc.s.Begin(2, 0)
+	sc.s.Stopped(1)
+	sc.s.Stopped(2)
+	sc.plans("1:0-0")
+}
+
+// Whatever liars do, and however often they come back, the one who is honest has its turn.
+func TestLiarsDoNotKeepTheLastUnitFromWhoIsHonest(t *testing.T) {
+	for seed := range uint64(200) {
+		took := underLiars(seed)
+		if took > 2*time.Minute {
+			t.Fatalf("seed %d: %v", seed, took)
+		}
+	}
+}
+
+// underLiars returns how long a unit takes that sixteen liars and one who is honest have.
+func underLiars(seed uint64) time.Duration {
+	const tick, unit, liars = 50 * time.Millisecond, 320_000, 16
+	rng := rand.New(rand.NewPCG(seed, 1))
+	s := NewShares(SharesConfig{Units: 1, UnitSize: unit, LastSize: unit})
+	type liar struct {
+		kind, strikes            int
+		in, busy, stop, at, fast bool
+		asked, back              time.Duration
+	}
+	honest := rng.IntN(liars + 1)
+	peers := make([]liar, liars+1)
+	for i := range peers {
+		peers[i].kind = rng.IntN(4)
+	}
+	var got int64
+	for now := time.Duration(0); ; now += tick {
+		for i := range peers {
+			p := &peers[i]
+			if !p.in && now >= p.back {
+				p.in = true
+				s.Add(i)
+			}
+			fails := func() {
+				s.Stopped(i)
+				s.Remove(i)
+				p.strikes++
+				*p = liar{kind: p.kind, strikes: p.strikes, back: now + min(500*time.Millisecond<<min(p.strikes-1, 10), 30*time.Second)}
+			}
+			switch {
+			case !p.busy:
+				continue
+			case p.stop:
+				s.Stopped(i)
+				p.busy, p.stop, p.at = false, false, false
+				continue
+			case !p.at && now-p.asked < 100*time.Millisecond:
+				continue
+			case !p.at && i != honest && p.kind == 0: // says nothing
+				if now-p.asked > 10*time.Second {
+					fails()
+				}
+				continue
+			case !p.at:
+				if !s.Begin(i, 0) {
+					s.Stopped(i)
+					p.busy = false
+					continue
+				}
+				p.at, p.fast = true, true
+				got = 0
+			}
+			switch {
+			case i == honest:
+				s.Received(i, unit/4, now)
+				if got += unit / 4; got == unit {
+					s.End(i)
+					return now
+				}
+			case p.kind == 1 && p.fast: // half of it, and nothing more
+				s.Received(i, unit/2, now)
+				p.fast = false
+			case p.kind == 2: // breaks off
+				s.Received(i, unit/4, now)
+				fails()
+			case p.kind == 3 && now%time.Second == 0: // a byte a second
+				s.Received(i, 1, now)
+			default:
+				s.Received(i, 0, now)
+			}
+			if p.busy && now-p.asked > 30*time.Second {
+				fails()
+			}
+		}
+		for _, c := range s.Plan(now) {
+			p := &peers[c.Holder]
+			if c.Stop {
+				p.stop = true
+			} else {
+				p.busy, p.asked = true, now
+			}
+		}
+		if now > time.Hour {
+			return now
+		}
+	}
+}
+
 // Swarms by seed: holders of very different speed that die, come back and come late. Whatever happens, one holder at a
 // time is at a unit, everything arrives, and the end comes not much later than the speeds allow.
 func TestSwarmsOfUnequalHoldersFinish(t *testing.T) {
