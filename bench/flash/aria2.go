@@ -39,7 +39,11 @@ func (aria2) share(ctx context.Context, c *crowd) error {
 		return err
 	}
 	defer f.Close()
-	b, err := torrent("http://"+addr+"/announce", filepath.Base(c.files[0]), pieceSize, f)
+	size, err := pieceSize(f)
+	if err != nil {
+		return err
+	}
+	b, err := torrent("http://"+addr+"/announce", filepath.Base(c.files[0]), int(size), f)
 	if err != nil {
 		return err
 	}

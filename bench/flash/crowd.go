@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"shoal/bench/internal/lab"
+	"shoal/internal/content"
 	"shoal/internal/hostile"
 )
 
@@ -329,8 +330,15 @@ func (c *crowd) restart(ctx context.Context, l *leecher) (err error) {
 	return c.open(l)
 }
 
-// pieceSize is that of contents up to 64 MiB.
-const pieceSize = 64 << 10
+// pieceSize returns the length of the pieces of a file, with ours and with aria2.
+func pieceSize(f *os.File) (int64, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	g, err := content.GeometryOf(fi.Size())
+	return g.Piece, err
+}
 
 // wholePieces returns how many bytes of a download are there in whole pieces.
 func wholePieces(path, source string) (n int64, err error) {
@@ -352,7 +360,11 @@ func eachWhole(path, source string, do func(piece, size int)) error {
 		return err
 	}
 	defer want.Close()
-	a, b := make([]byte, pieceSize), make([]byte, pieceSize)
+	size, err := pieceSize(want)
+	if err != nil {
+		return err
+	}
+	a, b := make([]byte, size), make([]byte, size)
 	for piece := 0; ; piece++ {
 		x, errX := io.ReadFull(want, a)
 		y, errY := io.ReadFull(got, b)

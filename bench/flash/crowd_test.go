@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"shoal/internal/content"
 )
 
 func TestOnlyRightAndWholePiecesCount(t *testing.T) {
@@ -18,18 +20,18 @@ func TestOnlyRightAndWholePiecesCount(t *testing.T) {
 		}
 		return path
 	}
-	whole := bytes.Repeat([]byte{7}, 2*pieceSize+5)
+	whole := bytes.Repeat([]byte{7}, 2*content.MinPiece+5)
 	wrong := bytes.Clone(whole)
-	wrong[pieceSize+1] = 8
+	wrong[content.MinPiece+1] = 8
 	source := write("source", whole)
 	for name, c := range map[string]struct {
 		path string
 		want int64
 	}{
-		"all of it":           {write("all", whole), 2*pieceSize + 5},
-		"one is wrong":        {write("wrong", wrong), pieceSize + 5},
-		"the end is missing":  {write("short", whole[:2*pieceSize-1]), pieceSize},
-		"more than all of it": {write("long", append(bytes.Clone(whole), 7)), 2 * pieceSize},
+		"all of it":           {write("all", whole), 2*content.MinPiece + 5},
+		"one is wrong":        {write("wrong", wrong), content.MinPiece + 5},
+		"the end is missing":  {write("short", whole[:2*content.MinPiece-1]), content.MinPiece},
+		"more than all of it": {write("long", append(bytes.Clone(whole), 7)), 2 * content.MinPiece},
 		"no file":             {filepath.Join(dir, "none"), 0},
 		"no path":             {"", 0},
 	} {

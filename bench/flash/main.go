@@ -60,6 +60,7 @@ import (
 	"time"
 
 	"shoal/bench/internal/lab"
+	"shoal/internal/content"
 )
 
 func main() {
@@ -92,7 +93,7 @@ func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("flash", flag.ContinueOnError)
 	b := &bench{calm: 20 * time.Second}
 	ns := f.String("n", "8,16,24", "numbers of leechers")
-	size := f.Int64("size", 32<<20, "bytes of the file: up to 64 MiB, which has pieces of 64 KiB")
+	size := f.Int64("size", 32<<20, "bytes of the file: up to 1 GiB; up to 64 MiB it has pieces of 64 KiB, then at most 1,024 pieces")
 	rate := f.String("rate", "25mbit", "rate of a link")
 	f.IntVar(&b.wire.mtu, "mtu", 1500, "largest packet: up to 9000")
 	f.DurationVar(&b.wire.queue, "queue", 100*time.Millisecond, "how much may wait for a link")
@@ -117,7 +118,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	b.size = float64(*size)
-	if *size < pieceSize || *size > 64<<20 || b.wire.mtu < 576 || b.wire.mtu > 9000 || b.runs < 1 || b.wire.queue <= 0 || f.NArg() > 0 {
+	if *size < content.MinPiece || *size > 1<<30 || b.wire.mtu < 576 || b.wire.mtu > 9000 || b.runs < 1 || b.wire.queue <= 0 || f.NArg() > 0 {
 		return errors.New("see -help for what the flags may be")
 	}
 	if err := b.able(*with); err != nil {
