@@ -30,7 +30,7 @@ const (
 	idlePing = 25 * time.Second
 	// busyPing is how often a ping goes out while pieces move: how long an answer takes changes with what waits before it. The next one
 	// goes out before the last was answered only after pingEvery.
-	busyPing  = 500 * time.Millisecond
+	busyPing  = time.Second
 	pingEvery = 5 * time.Second
 	// deadAfter is how long nothing may come after a ping, while we are reading, and nothing may leave, while we are writing.
 	deadAfter = 15 * time.Second
@@ -52,7 +52,7 @@ const (
 	slowFrames = 3
 	leastFrame = 4 << 10
 	maxUnsent  = 256 << 10
-	minWait    = time.Millisecond
+	minWait    = 5 * time.Millisecond
 	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
 	stuckLook = time.Second
 	// paceTime and paceBytes say over how much that rate is measured.

@@ -107,7 +107,7 @@ func (s *Session) write(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if unflushed += n; unflushed >= pace.frame {
+		if unflushed += n; unflushed >= pace.frame && v.at < v.Len { // else its end goes with it
 			if err := s.flush(ctx); err != nil {
 				return err
 			}

@@ -164,6 +164,7 @@ type leecher struct {
 	later    []int // contents of which it wants pieces, but has enough coming for now
 	promises []*promise
 	expired  []*promise
+	near     trough        // of how long its answers take
 	waited   time.Duration // how long its answers take, also those that came after a credit had expired
 
 	sent  int64         // bytes since the last sample
@@ -390,12 +391,21 @@ func (v *given) requeue(piece uint32) {
 }
 
 // answered takes in how long an answer to a credit took: what a round trip is, with all that waits before and behind it.
-func (l *leecher) answered(took time.Duration) {
+func (l *leecher) answered(now, took time.Duration) {
+	l.near.look(now, took)
 	if l.rtt == 0 {
 		l.rtt = took
 	}
 	l.rtt += (took - l.rtt) / rttMean
 	l.waited += (took - l.waited) / rttMean
+}
+
+// distance returns how far a leecher is, without the queues on the way to it as far as that can be known.
+func (l *leecher) distance() time.Duration {
+	if near := l.near.least(); near > 0 {
+		return min(l.rtt, near)
+	}
+	return l.rtt
 }
 
 // tooLate takes in an answer to a credit that had expired: the next ones live longer. Who has a slow way back would else be paused again and again. How far
@@ -417,7 +427,7 @@ func (g *Giver) Pass(now time.Duration, n int, credit uint64, busy bool) (c int)
 	}
 	if p := l.find(credit); p != nil && !p.active {
 		l.streak = 0
-		l.answered(now - p.at)
+		l.answered(now, now-p.at)
 		l.wait(now)
 		g.taken += (leastTaken - g.taken) / takenMean
 		g.settle(l, p, false, now)
@@ -455,7 +465,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 		return Unknown
 	}
 	l.streak = 0
-	l.answered(now - p.at)
+	l.answered(now, now-p.at)
 	if v := g.content(p.Content); v != nil && v.source {
 		if p.Piece >= 0 && p.Piece != int64(piece) {
 			v.free(uint32(p.Piece))
@@ -539,7 +549,7 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	}
 	weight := min(1, dt.Seconds()/meanTime.Seconds())
 	g.rate += weight * (float64(total-g.total)/dt.Seconds() - g.rate)
-	g.peak.look(now, total-g.total)
+	g.peak.look(now, total-g.total, g.ackSpan())
 	if best := g.limit.cap(g.peak.perSecond()); best > grows*g.uplink {
 		g.uplink, g.patience = best, minPatience
 	} else {
@@ -568,6 +578,17 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 			l.slow = now-l.since >= limitTime && g.rate < busy*g.uplink && 2*l.rate*float64(sending) < g.uplink
 		}
 	}
+}
+
+// ackSpan returns over how long acknowledgements must be counted, to know a rate from them.
+func (g *Giver) ackSpan() time.Duration {
+	wait := time.Duration(0)
+	for _, l := range g.peers {
+		if l != nil && l.sending() {
+			wait = max(wait, l.rtt-l.near.ever)
+		}
+	}
+	return min(max(ackSpan, ackWaits*wait), maxAckSpan)
 }
 
 func (l *leecher) sending() bool {
@@ -761,7 +782,7 @@ func (g *Giver) promised() (count, rest, ahead, low, far float64) {
 				rest += g.taken * float64(p.size)
 				credits++
 			}
-			rtt = max(rtt, l.rtt)
+			rtt = max(rtt, l.distance())
 			size = max(size, float64(p.size))
 		}
 	}

@@ -134,7 +134,7 @@ func TestALeecherThatTakesMoreInARoundTripHasMorePromises(t *testing.T) {
 	d.g.contents[0].piece = 64 << 10
 	d.g.SetRTT(0, 200*time.Millisecond)
 	d.wants(0)
-	for range 8 { // a far and fast one: as much moves in each step as is promised
+	for range 16 { // a far and fast one: as much moves in each step as is promised
 		gs := d.g.Plan(d.now)
 		for _, g := range gs {
 			d.gets(g, 1, OK)

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// newsEvery is the least time between two tellings: pieces that come together are told together.
-	newsEvery = 20 * time.Millisecond
+	newsEvery = 60 * time.Millisecond
 	// newsWait is how long news may wait for another message that takes them along, where they change little.
 	newsWait = 500 * time.Millisecond
 )

@@ -494,7 +494,7 @@ func (f *flight) weight(now time.Duration, fair float64) float64 {
 	return min(1, float64(f.got)/age.Seconds()/fair)
 }
 
-// SetRTT says how far a neighbour is.
+// SetRTT says how far a neighbour is now, with all that waits on the way to it.
 func (t *Taker) SetRTT(n int, rtt time.Duration) {
 	if g := t.peer(n); g != nil {
 		g.rtt = rtt
@@ -854,7 +854,7 @@ func (t *Taker) look(now time.Duration, n int, g *giverOf) {
 // Tick returns the requests that bring nothing. They are free for others already.
 func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.doubt(now)
-	t.best.look(now, t.came)
+	t.best.look(now, t.came, peakSpan)
 	t.came = 0
 	for _, f := range t.flights {
 		if silent := f.silent(now); silent >= stallTime || f.got == 0 && !t.peers[f.peer].proven && silent >= freshStall+t.peers[f.peer].near() {
