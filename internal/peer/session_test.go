@@ -570,6 +570,22 @@ func TestWhatIsServedIsTheBytesAndOneEnd(t *testing.T) {
 	})
 }
 
+// Each flush is a packet, and wakes somebody.
+func TestTheEndOfARequestGoesWithItsLastBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		flushes := 0
+		k := inUse(t, func(cfg *SessionConfig) { cfg.Flush = func() error { flushes++; return nil } })
+		synctest.Wait()
+		before := flushes
+		k.says(&wire.Get{Channel: 1, Credit: 1, Request: 1})
+		k.s.Serve(Serving{Request: 1, From: bytes.NewReader(make([]byte, firstFrame)), Len: firstFrame, Done: func(int64, wire.Reason) {}})
+		synctest.Wait()
+		if n := flushes - before; n != 1 {
+			t.Errorf("%d flushes for a frame and its end", n)
+		}
+	})
+}
+
 func TestTooMuchIsNotServedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newTalk(t, nil)
