@@ -1,10 +1,12 @@
 package exchange
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"shoal/internal/store"
 	"shoal/internal/wire"
 )
 
@@ -41,6 +43,44 @@ func TestWhoBreaksOffIsGivenNothingForAWhile(t *testing.T) {
 		}
 		if waited := time.Since(began); waited < 3*time.Second {
 			t.Errorf("it was given something after %v", waited)
+		}
+	})
+}
+
+// A giver sends one piece after the other, whatever content they are of: what waits behind another content's piece has not stalled.
+func TestWhatWaitsBehindAnotherContentsPieceHasNotStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 4)
+		b.fetch(nil)
+		other := &table{t: t, x: b.x, want: bytes.Repeat([]byte("another"), 40_000)}
+		var err error
+		if other.m, err = store.Hash(t.Context(), bytes.NewReader(other.want), int64(len(other.want)), 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		other.fetch(nil)
+		g := b.sit()
+		var gets []*wire.Get
+		for range 2 {
+			open := hears[*wire.Open](g)
+			size := b.m.Geo.Size
+			if open.ID == other.m.ID {
+				size = other.m.Geo.Size
+			}
+			g.says(&wire.Info{Channel: open.Channel, Known: true, Size: size, Epoch: 1, All: true})
+			g.says(&wire.Credit{Channel: open.Channel, Epoch: 1, Number: open.Channel})
+			gets = append(gets, hears[*wire.Get](g))
+		}
+		began := time.Now()
+		for range 12 { // the first comes slowly, of the second nothing
+			_, _ = g.conn.Write(append(wire.AppendData(nil, gets[0].Request, 1000), make([]byte, 1000)...))
+			time.Sleep(500 * time.Millisecond)
+			if cancel, is := heardA[*wire.Cancel](g); is {
+				t.Fatalf("request %d is given up, of %d and %d, after %v", cancel.Request, gets[0].Request, gets[1].Request, time.Since(began))
+			}
+		}
+		time.Sleep(8 * time.Second) // now nothing comes at all
+		if _, is := heardA[*wire.Cancel](g); !is {
+			t.Error("none is ever given up")
 		}
 	})
 }
