@@ -246,9 +246,9 @@ func TestEverySyncOfADirectoryIsNeeded(t *testing.T) {
 				continue // what makes all last makes these last too
 			}
 			found := false
-			for _, overwrite := range []bool{false, true} {
-				_, err := crashesDir(t, from, overwrite, syncAll, kind, 4, 3)
-				found = found || err != nil
+			for try := 0; try < 8 && !found; try++ { // whether the moment is among those that are tried is a matter of how goroutines run
+				_, err := crashesDir(t, from, try%2 == 1, syncAll, kind, 4, 3)
+				found = err != nil
 			}
 			if !found {
 				t.Errorf("sync all %v: without the sync of %s nothing is lost: is it needed?", syncAll, kind)
