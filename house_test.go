@@ -40,7 +40,7 @@ var arrows = map[string]string{
 	"internal/demo":      "internal/identity internal/node internal/store internal/swarm",
 	"bench/classic":      "bench/internal/lab",
 	"bench/far":          "bench/internal/lab",
-	"bench/flash":        "bench/internal/lab internal/hostile internal/identity internal/node internal/store",
+	"bench/flash":        "bench/internal/lab internal/content internal/hostile internal/identity internal/node internal/store",
 	"bench/idle":         "bench/internal/lab",
 	"bench/load":         "bench/internal/lab internal/classic internal/content internal/identity internal/node internal/wire",
 	"bench/long":         "bench/internal/lab internal/content internal/sim internal/store",
