@@ -549,7 +549,7 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	}
 	weight := min(1, dt.Seconds()/meanTime.Seconds())
 	g.rate += weight * (float64(total-g.total)/dt.Seconds() - g.rate)
-	g.peak.look(now, total-g.total, g.ackSpan())
+	g.peak.look(now, total-g.total, g.leastSpan())
 	if best := g.limit.cap(g.peak.perSecond()); best > grows*g.uplink {
 		g.uplink, g.patience = best, minPatience
 	} else {
@@ -580,8 +580,8 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	}
 }
 
-// ackSpan returns over how long acknowledgements must be counted, to know a rate from them.
-func (g *Giver) ackSpan() time.Duration {
+// leastSpan returns over how long acknowledgements must be counted, to know a rate from them.
+func (g *Giver) leastSpan() time.Duration {
 	wait := time.Duration(0)
 	for _, l := range g.peers {
 		if l != nil && l.sending() {

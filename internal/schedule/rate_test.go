@@ -30,7 +30,7 @@ func TestAcknowledgementsThatComeTogetherAreNoFastUplink(t *testing.T) {
 	}
 }
 
-// The other way round: where nothing waits, a burst of an uplink that is fast is seen soon.
+// The other way round: where nothing waits, a rate is believed soon.
 func TestAnUplinkIsKnownSoonWhereNothingWaits(t *testing.T) {
 	const uplink, step = 1_500_000, 50 * time.Millisecond
 	d := newDesk(t, false, 100, 0)

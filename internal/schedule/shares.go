@@ -27,7 +27,7 @@ type Shares struct {
 	missing uint32 // units that are not there yet
 	free    []span // missing units that are in nobody's share, in rising order
 	holders []*holder
-	failed  map[int]int // of holders that were taken out: how often each had failed
+	failed  map[int]int // of holders that were taken out: how often each had failed; as many as were ever added, of which there is a bound
 }
 
 // SharesConfig is what a [Shares] is about.
