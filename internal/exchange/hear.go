@@ -406,9 +406,17 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 		}
 		c.wasted += whole
 		if c.taker != nil {
-			c.taker.Failed(now, ch.conn.id, p.piece, schedule.FailRejected)
+			c.taker.Failed(now, ch.conn.id, p.piece, failure(reason))
 		}
 	}
+}
+
+// failure says what an end without a piece is for the schedule.
+func failure(reason wire.Reason) schedule.FailKind {
+	if reason == wire.ReasonClosing {
+		return schedule.FailGone
+	}
+	return schedule.FailRejected
 }
 
 // verified takes in a piece that is ours now.

@@ -44,6 +44,7 @@ type conn struct {
 	s        *peer.Session
 	stop     func(error)
 	id       int // for the schedule
+	identity int // for the schedule
 	next     uint64
 	channels map[uint64]*channel
 	of       map[*exchanged]*channel
@@ -244,6 +245,7 @@ func (l *loop) join(s *peer.Session, stop func(error)) {
 		identity = len(l.identities)
 		l.identities[s.Peer()] = identity
 	}
+	n.identity = identity
 	l.giver.AddPeer(n.id, identity)
 	for _, c := range l.order {
 		if c != nil && !c.all() { // who has everything is asked by those who do not

@@ -10,7 +10,7 @@ func (l *loop) inside(n *conn) bool {
 // addGiver brings a neighbour into the schedule of a content that is fetched.
 func (l *loop) addGiver(ch *channel) {
 	c, n := ch.c, ch.conn
-	c.taker.AddPeer(l.now(), n.id)
+	c.taker.AddPeer(n.id, n.identity)
 	c.taker.SetPeerLimit(n.id, n.down)
 	if l.inside(n) {
 		c.taker.SetInside(l.now(), n.id, wire.SiteRank(c.ID, n.s.Peer(), n.s.Instance()))

@@ -84,3 +84,47 @@ func TestWhatWaitsBehindAnotherContentsPieceHasNotStalled(t *testing.T) {
 		}
 	})
 }
+
+// Who has never sent a piece, and goes in the middle of one, is asked for nothing for a while when it is back.
+func TestWhoGoesInTheMiddleIsAskedForNothingForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 4)
+		b.fetch(nil)
+		credit := uint64(0)
+		offers := func(g *guest, channel uint64) (*wire.Get, bool) {
+			credit++
+			g.says(&wire.Credit{Channel: channel, Epoch: 1, Number: credit})
+			return heardA[*wire.Get](g)
+		}
+		comes := func() (*guest, uint64) {
+			g := b.sit()
+			open := hears[*wire.Open](g)
+			g.says(&wire.Info{Channel: open.Channel, Known: true, Size: b.m.Geo.Size, Epoch: 1, All: true})
+			return g, open.Channel
+		}
+		g, channel := comes()
+		get, asked := offers(g, channel)
+		if !asked {
+			t.Fatal("it is asked for nothing from the start")
+		}
+		_, _ = g.conn.Write(append(wire.AppendData(nil, get.Request, 1000), make([]byte, 1000)...))
+		g.settle()
+		g.conn.Close()
+		<-g.ended
+		b.seat-- // it is the same one
+		g, channel = comes()
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			_, asked := offers(g, channel)
+			waited := time.Since(began)
+			if asked && waited < 900*time.Millisecond {
+				t.Errorf("it is asked again after %v", waited)
+			}
+			if asked {
+				break
+			}
+			if waited > 10*time.Second {
+				t.Fatal("it is never asked again")
+			}
+		}
+	})
+}

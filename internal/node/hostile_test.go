@@ -120,7 +120,7 @@ func (c *crowd) offences(reason string) (n uint64) {
 func (c *crowd) banned() (n int) {
 	for _, m := range c.members {
 		m.ss.mu.Lock()
-		n += len(m.ss.banned)
+		n += len(m.ss.cut)
 		m.ss.mu.Unlock()
 	}
 	return n
@@ -272,4 +272,74 @@ func honestGoroutines() (n int) {
 		}
 	}
 	return n
+}
+
+// Who breaks the protocol is talked to again after a while that doubles, and costs few handshakes until then.
+func TestWhoBreaksTheProtocolIsSetAside(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	path, _ := l.file(1 << 20)
+	m := l.run(l.machine(identity.MemberRole))
+	s, err := m.Share(t.Context(), path, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	did, _ := l.attack(hostile.FrameBomber, hostile.Taking, s.Manifest)
+	times := func() (most int) {
+		m.ss.mu.Lock()
+		defer m.ss.mu.Unlock()
+		for _, c := range m.ss.cut {
+			most = max(most, c.times)
+		}
+		return most
+	}
+	eventually(t, "it is set aside twice", func() bool { return times() == 2 })
+	// It has two connections, one that each of them made, and both may have begun before the other was found out.
+	if bombs := did.Bombs.Load(); bombs > 2*2 {
+		t.Errorf("%d bombs were taken", bombs)
+	}
+}
+
+// A connection of one that is set aside says nothing and stays for a while, or it would be back at once; only a few of one peer do.
+func TestWhoIsSetAsideIsHeld(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	m, sw := l.run(l.machine(identity.MemberRole)), l.machine(identity.MemberRole)
+	m.ss.rest(sw.Self())
+	comes := func() (ended chan time.Duration) {
+		began := time.Now()
+		tc, _, err := dialTLS(t.Context(), m.Addr(), sw.ClientConfig(identity.Peer{ID: m.Self()}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tc.Close() })
+		ended = make(chan time.Duration, 1)
+		go func() {
+			if n, err := tc.Read(make([]byte, 1)); n > 0 || err == nil {
+				t.Error("it is served")
+			}
+			ended <- time.Since(began)
+		}()
+		return ended
+	}
+	held := func() int {
+		m.ss.mu.Lock()
+		defer m.ss.mu.Unlock()
+		return m.ss.cut[sw.Self()].held
+	}
+	eventually(t, "a fifth one ends before four that came before", func() bool {
+		var four []chan time.Duration
+		for range maxHeld {
+			four = append(four, comes())
+		}
+		eventually(t, "they are held", func() bool { return held() == maxHeld || len(four[0]) > 0 })
+		<-comes()
+		first := len(four[0]) == 0
+		for _, ended := range four {
+			if waited := <-ended; waited < holdTime {
+				t.Errorf("one was held for %v", waited)
+			}
+		}
+		return first
+	})
 }

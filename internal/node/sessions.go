@@ -25,6 +25,13 @@ const protocol = "shoal/2"
 const (
 	// banTime is how long a peer is cut off that sent what it must not.
 	banTime = 10 * time.Minute
+	// restTime is how long one is that broke the protocol, doubling with each time up to banTime: it may be of another version, or ill. That long after
+	// its end it is forgotten.
+	restTime = 5 * time.Second
+	// holdTime is how long a connection of one that is cut off stays open and says nothing, lest it is back at once: each costs a handshake. Only maxHeld of
+	// one peer at once.
+	holdTime = 2 * time.Second
+	maxHeld  = 4
 	// maxDialling bounds the connections that are being made at once.
 	maxDialling = 32
 	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
@@ -81,7 +88,7 @@ type sessions struct {
 
 	mu       sync.Mutex // guards what follows
 	open     map[who]*live
-	banned   map[wire.PeerID]time.Time
+	cut      map[wire.PeerID]*cut
 	holders  map[content.ID]*holders
 	limits   map[*throttle.Rate]bool // of each session
 	limit    int64                   // that they have; 0: none
@@ -93,6 +100,13 @@ type sessions struct {
 	running sync.WaitGroup
 }
 
+// cut is a peer that was cut off.
+type cut struct {
+	until time.Time
+	times int // that it broke the protocol
+	held  int // of its connections are held
+}
+
 // live is a session that is in use.
 type live struct {
 	s    *peer.Session
@@ -101,7 +115,7 @@ type live struct {
 
 func newSessions(m *Member) *sessions {
 	return &sessions{
-		m: m, open: make(map[who]*live), banned: make(map[wire.PeerID]time.Time),
+		m: m, open: make(map[who]*live), cut: make(map[wire.PeerID]*cut),
 		holders: make(map[content.ID]*holders), limits: make(map[*throttle.Rate]bool), wake: make(chan struct{}, 1),
 		budget: newBucket(dialRate, dialBurst),
 	}
@@ -174,7 +188,7 @@ func (ss *sessions) sources(id content.ID) (n int, known bool) {
 		return 0, false
 	}
 	for k := range h.candidates {
-		if time.Now().After(ss.banned[k.peer]) {
+		if !ss.isSetAside(k.peer) {
 			n++
 		}
 	}
@@ -239,7 +253,7 @@ func (ss *sessions) thin() (out []content.ID) {
 	for id, h := range ss.holders {
 		n := 0
 		for k, c := range h.candidates {
-			if ss.open[k] != nil || len(c.Addrs) > 0 && c.wait <= minRedial && now.After(ss.banned[k.peer]) {
+			if ss.open[k] != nil || len(c.Addrs) > 0 && c.wait <= minRedial && !ss.isSetAside(k.peer) {
 				n++
 			}
 		}
@@ -274,7 +288,7 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
 			}
-			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || now.Before(ss.banned[k.peer]) || ss.beingDialled(k) {
+			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || ss.isSetAside(k.peer) || ss.beingDialled(k) {
 				continue
 			}
 			if !ss.budget.take(now) {
@@ -357,16 +371,42 @@ func (ss *sessions) accept(ctx context.Context, tc *tls.Conn, under *peer.Coales
 
 // isCutOff says whether nobody talks to a peer. ss.mu is held.
 func (ss *sessions) isCutOff(id wire.PeerID) bool {
-	return time.Now().Before(ss.banned[id]) || ss.m.cfg.Swarm.IsRemoved(id)
+	return ss.isSetAside(id) || ss.m.cfg.Swarm.IsRemoved(id)
+}
+
+// isSetAside says whether nobody talks to a peer for a while, as it did what it must not. ss.mu is held.
+func (ss *sessions) isSetAside(id wire.PeerID) bool {
+	c := ss.cut[id]
+	return c != nil && time.Now().Before(c.until)
+}
+
+// refuse closes a connection of one that is cut off: those that it made, not at once.
+func (ss *sessions) refuse(ctx context.Context, tc *tls.Conn, id wire.PeerID, theirs bool) {
+	defer tc.Close()
+	ss.mu.Lock()
+	c := ss.cut[id]
+	if !theirs || c == nil || c.held >= maxHeld {
+		ss.mu.Unlock()
+		return
+	}
+	c.held++
+	ss.mu.Unlock()
+	select {
+	case <-time.After(holdTime):
+	case <-ctx.Done():
+	}
+	ss.mu.Lock()
+	c.held--
+	ss.mu.Unlock()
 }
 
 // serve runs a session until it ends. Dialled is called when one that we made is in use; nil: the other made it.
 func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesced, id wire.PeerID, dialled func(*peer.Session)) {
 	ss.mu.Lock()
-	cut := ss.isCutOff(id)
+	refused := ss.isCutOff(id)
 	ss.mu.Unlock()
-	if cut {
-		tc.Close()
+	if refused {
+		ss.refuse(ctx, tc, id, dialled == nil)
 		return
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -418,6 +458,8 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	if errors.As(cause, &offended) {
 		ss.m.book.Note(offended.Reason, s.Addr(), offended)
 		ss.ban(id)
+	} else if errors.Is(err, peer.ErrProtocol) && !errors.Is(err, peer.ErrVersion) {
+		ss.rest(id)
 	}
 	ss.m.cfg.Log.Debug("session ended", "peer", identity.PeerShort(id), "addr", s.Addr(), "err", errors.Join(err, cause))
 }
@@ -492,17 +534,43 @@ func (ss *sessions) leave(s *peer.Session) {
 func (ss *sessions) ban(id wire.PeerID) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	for old, until := range ss.banned {
-		if time.Now().After(until) {
-			delete(ss.banned, old)
+	ss.setAside(id, banTime)
+}
+
+// rest cuts a peer off that broke the protocol: the longer, the more often it did.
+func (ss *sessions) rest(id wire.PeerID) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.isSetAside(id) { // what ends together counts once
+		return
+	}
+	times := 0
+	if c := ss.cut[id]; c != nil {
+		times = c.times
+	}
+	ss.setAside(id, min(restTime<<min(times, 10), banTime)).times++
+}
+
+// setAside cuts a peer off for a while, and forgets those for whom that is long over. ss.mu is held.
+func (ss *sessions) setAside(id wire.PeerID, d time.Duration) *cut {
+	now := time.Now()
+	for old, c := range ss.cut {
+		if old != id && c.held == 0 && now.After(c.until.Add(banTime)) {
+			delete(ss.cut, old)
 		}
 	}
-	ss.banned[id] = time.Now().Add(banTime)
+	c := ss.cut[id]
+	if c == nil {
+		c = &cut{}
+		ss.cut[id] = c
+	}
+	c.until = now.Add(d)
 	for k, l := range ss.open {
 		if k.peer == id {
-			l.stop(errors.New("banned"))
+			l.stop(errors.New("cut off"))
 		}
 	}
+	return c
 }
 
 // countOf returns how many sessions of a peer are open. ss.mu is held.

@@ -11,6 +11,7 @@ type pace struct {
 	below  Below         // nil: nobody is told
 	frame  int           // bytes of the next data frame
 	unsent int           // what the kernel may hold
+	rate   int           // bytes in a frame's time
 	skip   int           // bytes that an idle connection takes at once, which says nothing of its rate
 	bytes  int           // that were measured
 	busy   time.Duration // how long they took
@@ -29,6 +30,7 @@ func newPace(below Below) *pace {
 
 // set takes over how many bytes the connection moves in a frame's time.
 func (p *pace) set(share int) {
+	p.rate = max(share, 1)
 	share = max(share, min(minFrame, slowFrames*share), leastFrame)
 	p.frame = min(share, wire.MaxDataBytes)
 	if unsent := min(share, maxUnsent); unsent != p.unsent {
@@ -80,7 +82,7 @@ func (p *pace) wait(now time.Time, unsent func() int, acked func() int64) (wait 
 			p.since, p.acked = now, n
 		}
 	}
-	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.unsent), minWait), frameTime)
+	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.rate), minWait), maxHold)
 	p.until = now.Add(wait)
 	return wait, now.Sub(p.since) > deadAfter
 }

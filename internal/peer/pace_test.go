@@ -97,28 +97,29 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 		looks []look
 	}{
 		{"little is held", 16 * kib, []look{{0, 0, 0, 0, false}, {0, 16 * kib, 0, 0, false}}},
-		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, frameTime, false}}},
+		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, maxHold, false}}},
+		{"a slow one as long as half of that takes", 4 * kib, []look{{0, 12*kib + 1, 0, slowFrames * frameTime / 2, false}}},
 		{"a fast connection does not wait", maxUnsent, []look{{0, 4 << 20, 0, 0, false}, {time.Hour, 4 << 20, 0, 0, false}}},
 		{"nothing arrives", 0, []look{
-			{0, 64 * kib, 500, frameTime, false}, {deadAfter, 64 * kib, 500, frameTime, false}, {1, 64 * kib, 500, frameTime, true},
+			{0, 64 * kib, 500, maxHold, false}, {deadAfter, 64 * kib, 500, maxHold, false}, {1, 64 * kib, 500, maxHold, true},
 		}},
 		{"slow, but it arrives", 0, []look{
-			{0, 64 * kib, 0, frameTime, false},
-			{10 * time.Second, 63 * kib, 1000, frameTime, false},
-			{10 * time.Second, 62 * kib, 2000, frameTime, false},
-			{10 * time.Second, 61 * kib, 3000, frameTime, false},
+			{0, 64 * kib, 0, maxHold, false},
+			{10 * time.Second, 63 * kib, 1000, maxHold, false},
+			{10 * time.Second, 62 * kib, 2000, maxHold, false},
+			{10 * time.Second, 61 * kib, 3000, maxHold, false},
 		}},
 		{"control messages are added while it arrives", 0, []look{
-			{0, 64 * kib, 0, frameTime, false},
-			{10 * time.Second, 65 * kib, 1000, frameTime, false},
-			{10 * time.Second, 66 * kib, 2000, frameTime, false},
-			{10 * time.Second, 67 * kib, 3000, frameTime, false},
+			{0, 64 * kib, 0, maxHold, false},
+			{10 * time.Second, 65 * kib, 1000, maxHold, false},
+			{10 * time.Second, 66 * kib, 2000, maxHold, false},
+			{10 * time.Second, 67 * kib, 3000, maxHold, false},
 		}},
 		{"it was empty meanwhile", 0, []look{
-			{0, 64 * kib, 0, frameTime, false}, {10 * time.Second, 0, 0, 0, false}, {10 * time.Second, 64 * kib, 0, frameTime, false},
+			{0, 64 * kib, 0, maxHold, false}, {10 * time.Second, 0, 0, 0, false}, {10 * time.Second, 64 * kib, 0, maxHold, false},
 		}},
 		{"there was nothing to send meanwhile", 0, []look{
-			{0, 64 * kib, 0, frameTime, false}, idle, {time.Minute, 64 * kib, 0, frameTime, false},
+			{0, 64 * kib, 0, maxHold, false}, idle, {time.Minute, 64 * kib, 0, maxHold, false},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -166,7 +167,7 @@ func TestControlMessagesOvertakeDataThatIsHeld(t *testing.T) {
 			t.Fatalf("%d frames go though the kernel still holds much", len(got))
 		}
 		below.unsent.Store(0)
-		time.Sleep(frameTime)
+		time.Sleep(maxHold)
 		if got := k.hears(); len(got) == 0 || !isA[raw](got[0]) {
 			t.Fatalf("when it has sent that, there come %d frames", len(got))
 		}

@@ -18,7 +18,7 @@ func TestTheRarestPieceOfEachColumnIsCounted(t *testing.T) {
 		k := NewTaker(TakerConfig{Pieces: pieces, PieceLen: func(uint32) int64 { return 1 }, Have: func(p uint32) bool { return have[p] }, Rand: rng})
 		holders := make([]int, pieces)
 		for n := range rng.IntN(6) {
-			k.AddPeer(0, n)
+			k.AddPeer(n, n)
 			whole := rng.IntN(3) == 0
 			if whole {
 				k.HasAll(0, n)

@@ -106,7 +106,8 @@ type Giver struct {
 	soonest  time.Duration // no credit expires, and no landing is due, before
 	changed  time.Duration // when a promise was given or ended last
 	patience time.Duration
-	tries    int // promises that were given since patience had ended
+	tries    int           // promises that were given since patience had ended
+	tried    time.Duration // when one was given last to who has never said that it has a piece
 	limit    *Limit
 	each     int64 // bytes per second that any one identity is promised; 0: no limit
 	largest  int64 // bytes of a piece
@@ -755,6 +756,9 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 	}
 	g.soonest = min(g.soonest, p.Expires)
 	g.changed = now
+	if !l.spoke {
+		g.tried = now
+	}
 	g.next++
 	l.promises = append(l.promises, p)
 	l.out++

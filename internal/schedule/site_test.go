@@ -292,7 +292,7 @@ func TestWhatIsKnownOfASiteIsWhatItsPeersHave(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0:
 				if k.peer(n) == nil {
-					if k.AddPeer(now, n); n > 1 {
+					if k.AddPeer(n, n); n > 1 {
 						k.SetInside(now, n, uint64(20*n))
 					}
 				}

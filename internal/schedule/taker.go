@@ -57,6 +57,8 @@ const (
 	// honest giver waits until it is wanted, and others would have all our time.
 	maxVain  = 16
 	vainTime = 50 * time.Millisecond
+	// breakPause is how long one is not asked who went with a request under way, and has never sent a piece, doubling with each time up to stallPause.
+	breakPause = time.Second
 	// window is how many pieces ahead of the first missing one a sequential taker picks.
 	window = 64
 )
@@ -69,6 +71,7 @@ const (
 	FailRejected FailKind = iota // the giver ended it, or it was cancelled
 	FailBad                      // the bytes were wrong
 	FailOurs                     // they could not be kept: the giver is not to blame
+	FailGone                     // the giver has gone
 )
 
 // TakerConfig says what a [Taker] decides about.
@@ -90,10 +93,11 @@ type Taker struct {
 	missing   pieceSet
 	left      uint32 // pieces that are missing
 	pickable  *rarity
-	peers     []*giverOf // by number
-	flights   []*flight  // requests under way, in the order in which they were made
-	inFlight  int64      // bytes asked for and not received
-	doubts    int        // of flights
+	peers     []*giverOf        // by number
+	suppliers map[int]*supplier // by identity: as many as there are members
+	flights   []*flight         // requests under way, in the order in which they were made
+	inFlight  int64             // bytes asked for and not received
+	doubts    int               // of flights
 	first     uint32
 	turn      uint64
 	rate      meter
@@ -105,8 +109,17 @@ type Taker struct {
 	lost      []Cancel // requests that were given up for others, to be cancelled
 }
 
+// supplier is an identity. It outlives its neighbours, so that nobody gains by coming back.
+type supplier struct {
+	flights int           // requests under way, of all its neighbours
+	proven  bool          // it has sent a piece that was right
+	broke   int           // how often it went with a request under way, before it had
+	held    time.Duration // until when it is not asked for that
+}
+
 // giverOf is what a taker knows of a neighbour.
 type giverOf struct {
+	*supplier
 	all     bool
 	has     pieceSet
 	useful  uint32        // pieces that it has and we lack
@@ -116,10 +129,8 @@ type giverOf struct {
 	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
 	refused int           // requests in a row that it has ended without a piece
-	proven  bool          // it has sent a piece that was right
 	paused  time.Duration // until when it is not asked, since it stalled
-	flights int
-	asked   int64 // bytes asked of it and not received
+	asked   int64         // bytes asked of it and not received
 	rate    meter
 	speed   float64       // bytes per second at which pieces came, in the mean; 0: none has
 	inside  *insider      // nil: it is not in our site
@@ -145,7 +156,7 @@ type flight struct {
 // NewTaker makes a taker that knows no neighbours.
 func NewTaker(cfg TakerConfig) *Taker {
 	cfg.Limit.Piece(cfg.PieceLen(0))
-	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand)}
+	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand), suppliers: make(map[int]*supplier)}
 	for p := range cfg.Pieces {
 		if !cfg.Have(p) {
 			t.missing.set(p)
@@ -174,12 +185,17 @@ func (t *Taker) peer(n int) *giverOf {
 
 func (g *giverOf) hasPiece(p uint32) bool { return g.all || g.has.has(p) }
 
-// AddPeer brings in a neighbour that has nothing yet.
-func (t *Taker) AddPeer(_ time.Duration, n int) {
+// AddPeer brings in a neighbour that has nothing yet. Who has proven itself, or broke off, is an identity: one may have several neighbours.
+func (t *Taker) AddPeer(n, identity int) {
 	for len(t.peers) <= n {
 		t.peers = append(t.peers, nil)
 	}
-	t.peers[n] = &giverOf{has: newPieceSet(t.cfg.Pieces)}
+	s := t.suppliers[identity]
+	if s == nil {
+		s = &supplier{}
+		t.suppliers[identity] = s
+	}
+	t.peers[n] = &giverOf{supplier: s, has: newPieceSet(t.cfg.Pieces), paused: s.held}
 }
 
 // SetPeerLimit limits what is asked of a neighbour. The limit is shared by the contents that it gives.
@@ -254,6 +270,9 @@ func (t *Taker) RemovePeer(now time.Duration, n int) {
 	if g == nil {
 		return
 	}
+	if g.asked > 0 {
+		g.breaks(now)
+	}
 	for i := 0; i < len(t.flights); {
 		if f := t.flights[i]; f.peer == n {
 			t.drop(f.piece, n)
@@ -266,6 +285,15 @@ func (t *Taker) RemovePeer(now time.Duration, n int) {
 		t.leaveSite(n, g)
 	}
 	t.peers[n] = nil
+}
+
+// breaks takes in that one goes with a request under way. What breaks off together counts once, and does not count for one who has sent a piece.
+func (g *giverOf) breaks(now time.Duration) {
+	if g.proven || now < g.held {
+		return
+	}
+	g.held = now + min(breakPause<<min(g.broke, 10), stallPause)
+	g.broke++
 }
 
 // copies returns the requests for a piece that are under way: two at the most.
@@ -762,7 +790,11 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 // Failed says that a request has ended without a piece.
 func (t *Taker) Failed(now time.Duration, n int, piece uint32, kind FailKind) {
 	fs, copies := t.copies(piece)
-	if g := t.peer(n); g != nil && kind != FailOurs && slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n }) {
+	asked := slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n })
+	if g := t.peer(n); g != nil && asked && kind != FailOurs {
+		if kind == FailGone {
+			g.breaks(now)
+		}
 		g.refused++ // who promises and refuses, over and over, would keep the piece from others
 		g.paused = max(g.paused, now+min(minWait<<min(g.refused, 12), stallPause))
 	}

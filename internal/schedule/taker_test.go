@@ -27,7 +27,7 @@ func newChair(t *testing.T, pieces uint32, neighbours int, change func(*TakerCon
 	}
 	c := &chair{t: t, k: NewTaker(cfg), told: make(map[int]Want)}
 	for n := range neighbours {
-		c.k.AddPeer(c.now, n)
+		c.k.AddPeer(n, n)
 		c.k.peers[n].proven = true
 	}
 	return c
@@ -460,7 +460,7 @@ func TestWhoHasFewOfTheRarestIsStillUsed(t *testing.T) {
 		c.k.Has(c.now, 0, p)
 		c.k.Has(c.now, 1, p)
 	}
-	c.k.AddPeer(c.now, 2)
+	c.k.AddPeer(2, 2)
 	c.has(2, 77, 50_000)
 	c.gets(2, 77, 50_000)
 	c.gets(2, 77, 50_000)
@@ -489,7 +489,7 @@ func TestATakersCountsAreWhatARecountFinds(t *testing.T) {
 			switch rapid.IntRange(0, 10).Draw(t, "what") {
 			case 0:
 				if k.peer(n) == nil {
-					k.AddPeer(now, n)
+					k.AddPeer(n, n)
 				}
 			case 1:
 				k.RemovePeer(now, n)
@@ -760,5 +760,82 @@ func TestCreditsThatCrossAreAnswered(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		c.now += time.Millisecond
+	}
+}
+
+// Who has never sent a piece, and goes in the middle of one, is not asked for a while when it is back, the longer the more often: by its identity.
+func TestWhoGoesInTheMiddleIsLeftAloneWhenItIsBack(t *testing.T) {
+	for name, gone := range map[string]func(c *chair, n int, p uint32){
+		"its connection ends": func(c *chair, n int, p uint32) { c.k.RemovePeer(c.now, n) },
+		"its requests end before": func(c *chair, n int, p uint32) {
+			c.k.Failed(c.now, n, p, FailGone)
+			c.k.RemovePeer(c.now, n)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChair(t, 100, 1, nil)
+			c.has(0, 0, 1, 2, 3, 4, 5)
+			wait := time.Duration(0)
+			for times := range 7 {
+				n := times + 1
+				c.k.AddPeer(n, 7)
+				c.k.HasAll(c.now, n)
+				from := c.now
+				var a Answer
+				for ; c.now-from < time.Minute; c.now += 50 * time.Millisecond {
+					if a = c.k.Credit(c.now, n, -1, true); a.Get {
+						break
+					}
+				}
+				if waited := c.now - from; waited != wait {
+					t.Errorf("back for the %d. time it is asked after %v, want %v", times, waited, wait)
+				}
+				c.k.Received(c.now, n, a.Piece, 50)
+				gone(c, n, a.Piece)
+				wait = min(breakPause<<times, stallPause)
+			}
+		})
+	}
+}
+
+// Who has sent a piece is asked at once when it is back, whatever it went in the middle of.
+func TestWhoHasSentAPieceIsAskedWhenItIsBack(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	c.has(0, 0, 1)
+	c.k.AddPeer(1, 7)
+	c.k.HasAll(c.now, 1)
+	for back := range 3 {
+		a := c.k.Credit(c.now, back+1, -1, true)
+		if !a.Get {
+			t.Fatalf("back for the %d. time it is answered with %+v", back, a)
+		}
+		if back == 0 {
+			c.k.Received(c.now, 1, a.Piece, 100)
+			c.k.Verified(c.now, a.Piece)
+			a = c.k.Credit(c.now, 1, -1, true)
+		}
+		c.k.Failed(c.now, back+1, a.Piece, FailGone)
+		c.k.RemovePeer(c.now, back+1)
+		c.k.AddPeer(back+2, 7)
+		c.k.HasAll(c.now, back+2)
+	}
+}
+
+// One who has never sent a piece is asked for as many over four connections as over one.
+func TestConnectionsOfOneIdentityAreAskedForNoMore(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	c.has(0, 0, 1, 2, 3, 4, 5)
+	asked := 0
+	for n := 1; n <= 4; n++ {
+		c.k.AddPeer(n, 7)
+		c.k.HasAll(c.now, n)
+		for range 4 {
+			if c.k.Credit(c.now, n, -1, true).Get {
+				asked++
+			}
+		}
+	}
+	if asked != perLeecher {
+		t.Errorf("it is asked for %d pieces, want %d", asked, perLeecher)
 	}
 }

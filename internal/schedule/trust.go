@@ -8,24 +8,31 @@ const (
 	muteTime = 2 * newsWait
 	// muteWait is how long one that has taken a piece, and has never said that it has any, waits for the next one, doubling with each; so does one that is
 	// mute, and one to whom a piece did not go to its end. As soon as it says that it has one it waits no more.
-	muteWait = 4 * time.Second
+	muteWait = 8 * time.Second
 	// maxTrials is how many promises there may be at once, while others have spoken, to those who never have; one each. One that takes longer than
 	// trialTime counts no more, lest slow ones keep others out.
 	maxTrials = 3
 	trialTime = 200 * time.Millisecond
+	// suspectTime is how long, beyond two round trips, one may have a piece and say nothing, before it counts against all who have never spoken: for each such one
+	// the next trial comes suspectGap after the last one, from the third on, at most maxGap. Who is honest is not held up for long: it needs one piece, of anybody.
+	suspectTime = newsWait / 2
+	suspectGap  = 250 * time.Millisecond
+	maxGap      = 2 * time.Second
 )
 
 // trust is what a giver makes of those who take pieces. Whoever has a piece says so: who never does throws them away, or keeps them to itself, and may be
 // many. It is tried with one piece while there are others.
 type trust struct {
-	now    time.Duration
-	alone  bool // nobody else wants anything
-	spoken bool // there is one who has said that it has a piece
-	trials int
+	now      time.Duration
+	alone    bool // nobody else wants anything
+	spoken   bool // there is one who has said that it has a piece
+	trials   int
+	suspects int // that have taken a piece and have not said anything, ever
+	tried    time.Duration
 }
 
 func (g *Giver) trust(now time.Duration) trust {
-	t := trust{now: now, alone: true}
+	t := trust{now: now, alone: true, tried: g.tried}
 	var one *who
 	for _, l := range g.peers {
 		if l == nil || len(l.wants)+len(l.later)+len(l.promises) == 0 {
@@ -37,6 +44,9 @@ func (g *Giver) trust(now time.Duration) trust {
 		case l.spoke:
 			t.spoken = true
 		default:
+			if l.quiet > 0 && now-l.took >= suspectTime+2*l.rtt {
+				t.suspects++
+			}
 			for _, p := range l.promises {
 				if now-p.at < trialTime {
 					t.trials++
@@ -56,7 +66,15 @@ func (t trust) passes(l *leecher) bool {
 		return t.now >= l.held && !t.mute(l)
 	}
 	// After a piece of which it says nothing it is held for a while, and then tried again: the piece may have been lost on its way.
-	return t.now >= l.held && l.out == 0 && (!t.spoken || t.trials < maxTrials)
+	return t.now >= l.held && l.out == 0 && (!t.spoken || t.trials < maxTrials && t.now-t.tried >= t.gap())
+}
+
+// gap returns how long after a trial the next one comes.
+func (t trust) gap() time.Duration {
+	if t.suspects < maxTrials {
+		return 0
+	}
+	return min(time.Duration(t.suspects)*suspectGap, maxGap)
 }
 
 // mute says whether a leecher has taken pieces for a while and said of none that it has it.

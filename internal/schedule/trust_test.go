@@ -179,3 +179,46 @@ func TestATrialThatWeEndIsNoneThatIsBrokenOff(t *testing.T) {
 	d.g.Cancelled(d.now, 0, g.Credit)
 	d.gives()
 }
+
+// Where some have taken a piece and say nothing, the others who never have are tried the more slowly, the more there are of those; whoever speaks is as
+// anybody at once.
+func TestSilenceOfSomeSlowsTheTrialsOfOthers(t *testing.T) {
+	for silent := range 12 {
+		others := make([]int, 0, silent+2)
+		for i := range silent + 2 {
+			others = append(others, i+1)
+		}
+		d := newDesk(t, false, 100, append([]int{0}, others...)...)
+		d.strangers(others...)
+		next := func() time.Duration { // until somebody is tried, while the one who has spoken takes all it can get
+			from := d.now
+			for d.wants(0); d.now-from < time.Minute; d.wait(10 * time.Millisecond) {
+				for _, g := range d.g.Plan(d.now) {
+					if d.takes(g); g.Peer != 0 {
+						return d.now - from
+					}
+				}
+			}
+			t.Fatalf("%d are silent: nobody is tried", silent)
+			return 0
+		}
+		for i := range silent {
+			d.wants(others[i])
+			next()
+		}
+		d.wait(suspectTime)
+		d.wants(others[silent])
+		next()
+		d.wants(others[silent+1])
+		want := time.Duration(0)
+		if silent >= maxTrials {
+			want = min(time.Duration(silent)*suspectGap, maxGap)
+		}
+		if got := next(); got < want || got > want+maxTrials*suspectGap {
+			t.Errorf("%d are silent: the next one is tried %v after the last one, want about %v", silent, got, want)
+		}
+		d.g.HasNow(0, others[0], 7)
+		d.wants(others[0])
+		d.gives(others[0], others[0])
+	}
+}

@@ -221,7 +221,7 @@ func (c *conn) enter() {
 	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
 	for i, t := range p.parts {
 		if t.taker != nil {
-			t.taker.AddPeer(p.w.now, c.n)
+			t.taker.AddPeer(c.n, q.id)
 			if c.inside() {
 				t.taker.SetInside(p.w.now, c.n, q.rank(i))
 			}
