@@ -222,10 +222,9 @@ func (ss *sessions) run(ctx context.Context) {
 		if all {
 			timer.Reset(quietEvery)
 		}
-		for _, c := range due {
-			to := c.PeerAddr // ours: the server may name other addresses meanwhile
+		for _, d := range due {
 			ss.running.Go(func() {
-				ss.dialled(c, ss.dial(ctx, to))
+				ss.dialled(d.candidate, ss.dial(ctx, d.to))
 			})
 		}
 	}
@@ -270,8 +269,14 @@ func (ss *sessions) thin() (out []content.ID) {
 	return out
 }
 
+// dialling is a candidate that is to be dialled, where it was known to be then: the server may name other addresses meanwhile.
+type dialling struct {
+	*candidate
+	to wire.PeerAddr
+}
+
 // due returns who is to be dialled now, and counts them as being dialled; and whether all that are known are connected.
-func (ss *sessions) due() (out []*candidate, all bool) {
+func (ss *sessions) due() (out []dialling, all bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	now := time.Now()
@@ -296,7 +301,7 @@ func (ss *sessions) due() (out []*candidate, all bool) {
 			}
 			c.active = true
 			ss.dialling++
-			out = append(out, c)
+			out = append(out, dialling{c, c.PeerAddr})
 		}
 	}
 	return out, all

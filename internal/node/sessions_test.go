@@ -82,10 +82,10 @@ func TestASwarmOfGhostsIsDialledSlowly(t *testing.T) {
 				under = under[1:]
 			}
 			due, _ := ss.due()
-			for _, c := range due {
-				under = append(under, attempt{c, time.Now()})
+			for _, d := range due {
+				under = append(under, attempt{d.candidate, time.Now()})
 				dials++
-				each[c.Addrs[0]]++
+				each[d.to.Addrs[0]]++
 			}
 			if len(under) > maxDialling {
 				t.Fatalf("%d are dialled at once", len(under))
@@ -126,5 +126,17 @@ func TestWhatDripsDoesNotMove(t *testing.T) {
 	}
 	if (&patience{at: start}).ends(at(1e6), 0, false) {
 		t.Error("who did not say how long waits for ever")
+	}
+}
+
+// Who is being dialled is dialled where it was known to be, though the server says something else meanwhile.
+func TestAnAddressThatChangesWhileItIsDialled(t *testing.T) {
+	ss, id, a := newSessions(&Member{}), content.ID{1}, wire.PeerAddr{ID: wire.PeerID{1}, Instance: 1, Addrs: []string{"10.0.0.1:1"}}
+	ss.heard(&wire.Peers{ID: id, Snapshot: true, Added: []wire.PeerAddr{a}, Total: 1})
+	due, _ := ss.due()
+	a.Addrs = []string{"10.0.0.2:1"}
+	ss.heard(&wire.Peers{ID: id, Added: []wire.PeerAddr{a}, Total: 1})
+	if len(due) != 1 || due[0].to.Addrs[0] != "10.0.0.1:1" || due[0].Addrs[0] != "10.0.0.2:1" {
+		t.Errorf("%+v are dialled", due)
 	}
 }
