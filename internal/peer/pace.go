@@ -82,7 +82,8 @@ func (p *pace) wait(now time.Time, unsent func() int, acked func() int64) (wait 
 			p.since, p.acked = now, n
 		}
 	}
-	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.rate), minWait), maxHold)
+	most := min(time.Duration(p.unsent)*frameTime/time.Duration(p.rate), maxHold)
+	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.rate), minWait), most)
 	p.until = now.Add(wait)
 	return wait, now.Sub(p.since) > deadAfter
 }

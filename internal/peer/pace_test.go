@@ -97,7 +97,7 @@ func TestAFrameWaitsWhileTheKernelHoldsMuch(t *testing.T) {
 		looks []look
 	}{
 		{"little is held", 16 * kib, []look{{0, 0, 0, 0, false}, {0, 16 * kib, 0, 0, false}}},
-		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, maxHold, false}}},
+		{"it waits until half is left", 16 * kib, []look{{0, 16*kib + 1, 0, frameTime / 2, false}, {0, 64 * kib, 0, frameTime, false}}},
 		{"a slow one as long as half of that takes", 4 * kib, []look{{0, 12*kib + 1, 0, slowFrames * frameTime / 2, false}}},
 		{"a fast connection does not wait", maxUnsent, []look{{0, 4 << 20, 0, 0, false}, {time.Hour, 4 << 20, 0, 0, false}}},
 		{"nothing arrives", 0, []look{
