@@ -186,6 +186,7 @@ func TestOnlyWhoAddedAnEntryRemovesIt(t *testing.T) {
 		defer h.stop()
 		victim, witness := h.comes("10.0.0.1"), h.comes("10.0.0.2")
 		victim.says("010a00000117d5", whole)
+		synctest.Wait() // who comes first is named first
 		witness.says("010a00000217d6", whole)
 		if heard, _ := witness.hears(); heard != "010a00000117d5" {
 			t.Fatalf("the witness hears %s", heard)
