@@ -82,10 +82,11 @@ func (s *V2) tryReach(ctx context.Context, m *v2member, q *wire.Reach) {
 	}
 	answer.Addr = m.reach.target.String()
 	m.reach.running.Go(func() {
-		defer func() { <-s.reaching; <-m.reach.busy }()
 		ctx, cancel := context.WithTimeout(ctx, reachTime)
 		defer cancel()
 		answer.Way = wayOf(s.cfg.Reach(ctx, answer.Addr, m.key.ID))
+		<-s.reaching // before the answer: who has it may ask again at once
+		<-m.reach.busy
 		m.send(answer)
 	})
 }
