@@ -103,9 +103,9 @@ func (w *console) answered(shown []string) {
 	w.shown = append(w.shown, shown...)
 	want := pattern(w.shown)
 	eventually(w.t, w.running.what+" answers\n"+strings.Join(w.shown, "\n"), func() bool {
-		out, _ := w.printed()
+		out := w.printed()
 		if !w.running.running() && !want.MatchString(out) {
-			if out, _ = w.printed(); !want.MatchString(out) {
+			if out = w.printed(); !want.MatchString(out) {
 				w.t.Fatalf("%s\nanswered\n%s\nbut the README shows\n%s", w.running.what, out, strings.Join(w.shown, "\n"))
 			}
 		}
@@ -117,9 +117,9 @@ func (w *console) answered(shown []string) {
 var progress = regexp.MustCompile(`(?m)^\S+Z get .* sources=\d+\n`)
 
 // printed is what the machine has answered, but for its progress.
-func (w *console) printed() (out, errs string) {
-	out, errs = w.running.printed()
-	return progress.ReplaceAllString(out, ""), errs
+func (w *console) printed() string {
+	out, _ := w.running.printed()
+	return progress.ReplaceAllString(out, "")
 }
 
 // finish waits for the line that runs to end by itself, well, having said just what the README shows.

@@ -116,11 +116,15 @@ func (c *crowd) offences(reason string) (n uint64) {
 	return n
 }
 
-// banned returns how many peers are cut off.
+// banned returns how many peers are cut off that did not merely break the protocol.
 func (c *crowd) banned() (n int) {
 	for _, m := range c.members {
 		m.ss.mu.Lock()
-		n += len(m.ss.cut)
+		for _, c := range m.ss.cut {
+			if c.times == 0 {
+				n++
+			}
+		}
 		m.ss.mu.Unlock()
 	}
 	return n

@@ -140,3 +140,24 @@ func TestAnAddressThatChangesWhileItIsDialled(t *testing.T) {
 		t.Errorf("%+v are dialled", due)
 	}
 }
+
+// Who breaks the protocol is left alone for longer each time, what ends together counts once, and that is forgotten ten minutes after its end.
+func TestWhoBreaksTheProtocolIsLeftAloneForLongerEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ss, id := newSessions(&Member{}), wire.PeerID{1}
+		for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 600, 600} {
+			ss.rest(id)
+			ss.rest(id)
+			if got := time.Until(ss.cut[id].until); got != want*time.Second {
+				t.Errorf("it is left alone for %v, want %v", got, want*time.Second)
+			}
+			time.Sleep(want*time.Second + 1)
+		}
+		time.Sleep(banTime)
+		ss.ban(wire.PeerID{2})
+		ss.rest(id)
+		if got := time.Until(ss.cut[id].until); got != restTime {
+			t.Errorf("after a while it is left alone for %v", got)
+		}
+	})
+}

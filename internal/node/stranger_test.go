@@ -426,3 +426,20 @@ func TestARecordedConnectionIsOfNoUse(t *testing.T) {
 type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// Who speaks another version has broken nothing: it may come back with one that is known.
+func TestWhoIsOfAnotherVersionIsNotSetAside(t *testing.T) {
+	l := newLab(t)
+	m, sw := l.run(l.machine(identity.MemberRole)), l.machine(identity.MemberRole)
+	for range 2 {
+		r := dialRaw(t, sw, m)
+		r.says(&wire.Hello{Version: 99, Instance: 1})
+		for r.next() != nil {
+		}
+	}
+	r := dialRaw(t, sw, m)
+	r.says(&wire.Hello{Version: 1, Instance: 1})
+	if _, greeted := r.next().(*wire.Hello); !greeted {
+		t.Error("it is not talked to any more")
+	}
+}

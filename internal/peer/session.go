@@ -52,8 +52,9 @@ const (
 	slowFrames = 3
 	leastFrame = 4 << 10
 	maxUnsent  = 256 << 10
-	minWait    = 5 * time.Millisecond
-	maxHold    = 2 * frameTime
+	// A writer whose kernel holds enough looks again after minWait to maxHold.
+	minWait = 5 * time.Millisecond
+	maxHold = 2 * frameTime
 	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
 	stuckLook = time.Second
 	// paceTime and paceBytes say over how much that rate is measured.

@@ -1,6 +1,9 @@
 package schedule
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// muteTime is how long, beyond two round trips, one may have taken pieces and say of none that it has it, before it is given only what would idle
@@ -27,13 +30,14 @@ type trust struct {
 	alone    bool // nobody else wants anything
 	spoken   bool // there is one who has said that it has a piece
 	trials   int
-	suspects int // that have taken a piece and have not said anything, ever
-	tried    time.Duration
+	suspects int           // identities that have taken a piece and have not said anything, ever; as many as matter
+	tried    time.Duration // when a stranger was promised one last
 }
 
 func (g *Giver) trust(now time.Duration) trust {
 	t := trust{now: now, alone: true, tried: g.tried}
 	var one *who
+	var silent [maxGap / suspectGap]*who
 	for _, l := range g.peers {
 		if l == nil || len(l.wants)+len(l.later)+len(l.promises) == 0 {
 			continue
@@ -44,7 +48,8 @@ func (g *Giver) trust(now time.Duration) trust {
 		case l.spoke:
 			t.spoken = true
 		default:
-			if l.quiet > 0 && now-l.took >= suspectTime+2*l.rtt {
+			if t.suspects < len(silent) && l.quiet > 0 && now-l.took >= suspectTime+2*l.rtt && !slices.Contains(silent[:t.suspects], l.who) {
+				silent[t.suspects] = l.who
 				t.suspects++
 			}
 			for _, p := range l.promises {
@@ -74,7 +79,7 @@ func (t trust) gap() time.Duration {
 	if t.suspects < maxTrials {
 		return 0
 	}
-	return min(time.Duration(t.suspects)*suspectGap, maxGap)
+	return time.Duration(t.suspects) * suspectGap
 }
 
 // mute says whether a leecher has taken pieces for a while and said of none that it has it.

@@ -222,3 +222,16 @@ func TestSilenceOfSomeSlowsTheTrialsOfOthers(t *testing.T) {
 		d.gives(others[0], others[0])
 	}
 }
+
+// One identity is one that is silent, over however many connections: else a single one could hold up all others.
+func TestAnIdentityThatIsSilentCountsOnce(t *testing.T) {
+	d := newDesk(t, false, 100, 0, 1, 1, 1, 1, 2, 3)
+	d.strangers(1, 2, 3)
+	d.wants(0, 1)
+	d.takes(d.gives(0, 1, 0)[1])
+	d.wait(suspectTime)
+	d.wants(2, 3, 4, 5)
+	d.takes(d.gives(5)...)
+	d.wants(6)
+	d.gives(6)
+}
