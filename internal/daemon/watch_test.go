@@ -55,10 +55,13 @@ func TestAShareThatRestsIsSmall(t *testing.T) {
 				t.Fatalf("%v, %v", s.States, err)
 			}
 		}
-		if each := (live() - before) / n; each > most {
+		// What was needed to get there is let go soon after.
+		each := (live() - before) / n
+		for deadline := time.Now().Add(20 * time.Second); each > most && time.Now().Before(deadline); each = (live() - before) / n {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if t.Logf("in its %s life a share has %d bytes", life, each); each > most {
 			t.Errorf("in its %s life a share has %d bytes, want at most %d", life, each, most)
-		} else {
-			t.Logf("in its %s life a share has %d bytes", life, each)
 		}
 		r.stop()
 	}
