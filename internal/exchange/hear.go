@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -39,6 +40,9 @@ func (l *loop) hear(n *conn, m wire.Message) {
 	case *wire.Want:
 		l.with(n, m.Channel, func(ch *channel) {
 			l.wanted(ch, wanted(m.On, m.Later))
+			if m.Neighbours > 0 {
+				l.giver.SetGivers(n.id, int(min(m.Neighbours, math.MaxInt32)))
+			}
 			if ch.c.Manifest != nil {
 				l.giver.Want(l.now(), n.id, ch.c.number, ch.theirWant)
 			}
@@ -311,7 +315,7 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 				ch.sent += sent
 				c.sent += sent
 				if l.byID[ch.conn.id] == ch.conn {
-					l.giver.Progress(ch.conn.id, m.Credit, sent)
+					l.giver.Progress(l.now(), ch.conn.id, m.Credit, sent)
 					if reason == wire.ReasonCancelled {
 						l.giver.Cancelled(l.now(), ch.conn.id, m.Credit)
 					} else {
@@ -376,7 +380,7 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	var whole int64
 	c.places[p.piece] = slices.DeleteFunc(c.places[p.piece], func(f *fetch) bool {
 		if f.p == p {
-			l.count(c, p.piece, f)
+			l.came(c, p.piece, f)
 			whole = f.counted
 		}
 		return f.p == p

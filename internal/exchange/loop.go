@@ -263,7 +263,7 @@ func (l *loop) leave(s *peer.Session) {
 		l.closeChannel(ch)
 	}
 	for _, g := range n.giving {
-		l.giver.Progress(n.id, g.credit, g.sent.Load())
+		l.giver.Progress(l.now(), n.id, g.credit, g.sent.Load())
 	}
 	l.giver.RemovePeer(l.now(), n.id)
 	delete(l.conns, s)
@@ -409,6 +409,7 @@ func (l *loop) tellNews() {
 
 // act carries out what the schedule wants now.
 func (l *loop) act() {
+	l.count()
 	now := l.now()
 	l.giver.Beside(int(l.x.beside.Load()))
 	for _, g := range l.giver.Plan(now) {
@@ -443,11 +444,16 @@ func (l *loop) tellWants(c *exchanged) {
 
 func (l *loop) tellWant(ch *channel, w schedule.Want) {
 	ch.ourWant = w
-	l.say(ch, &wire.Want{Channel: ch.n, On: w != schedule.WantNot, Later: w == schedule.WantLater})
+	m := &wire.Want{Channel: ch.n, On: w != schedule.WantNot, Later: w == schedule.WantLater}
+	if m.On && ch.c.taker != nil {
+		m.Neighbours = uint64(ch.c.taker.Givers())
+	}
+	l.say(ch, m)
 }
 
-// measure reads what the readers and writers have counted, and looks at deadlines.
+// measure takes over what was counted, and looks at deadlines.
 func (l *loop) measure() {
+	l.count()
 	now := l.now()
 	dt := max(now-l.measured, time.Millisecond).Seconds()
 	l.measured = now
@@ -462,11 +468,6 @@ func (l *loop) measure() {
 		c.idle = now
 		if c.Manifest == nil {
 			l.lateManifest(c)
-		}
-		for piece, fs := range c.places {
-			for _, f := range fs {
-				l.count(c, piece, f)
-			}
 		}
 		l.wantAgain(c)
 		if c.taker != nil {
@@ -491,7 +492,6 @@ func (l *loop) measure() {
 			}
 		}
 		for _, g := range n.giving {
-			l.giver.Progress(n.id, g.credit, g.sent.Load())
 			g.look()
 		}
 	}
@@ -561,8 +561,30 @@ func (l *loop) wantAgain(c *exchanged) {
 	}
 }
 
-// count takes over what has come for a request since the last time.
-func (l *loop) count(c *exchanged, piece uint32, f *fetch) {
+// count takes over what readers and writers have counted.
+func (l *loop) count() {
+	for _, n := range l.byID {
+		if n == nil {
+			continue
+		}
+		for _, g := range n.giving {
+			l.giver.Progress(l.now(), n.id, g.credit, g.sent.Load())
+		}
+	}
+	for _, c := range l.order {
+		if c == nil {
+			continue
+		}
+		for piece, fs := range c.places {
+			for _, f := range fs {
+				l.came(c, piece, f)
+			}
+		}
+	}
+}
+
+// came takes over what has come for a request since the last time.
+func (l *loop) came(c *exchanged, piece uint32, f *fetch) {
 	n := f.p.got.n.Load() - f.counted
 	if n == 0 {
 		return

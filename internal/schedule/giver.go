@@ -10,10 +10,13 @@ import (
 const (
 	// promises is how many promises there may be to leechers that take what they are sent: as many as make the luck of where they
 	// go even out. One more while there is a piece that has not left yet, lest who alone has it idles.
-	promises      = 5
-	freshPromises = 6
+	promises      = 4
+	freshPromises = 5
 	// perLeecher is how many of those one leecher may have, unless it takes more in a round trip.
 	perLeecher = 2
+	// fewGivers and manyGivers bound how many a leecher is believed to be given by: who has few is served more often, as if it had fewGivers at least. usualGivers is
+	// what one has that does not say.
+	fewGivers, usualGivers, manyGivers = 16, 40, 128
 	// maxPromises bounds those of one leecher, however much it takes: a session serves no more at once.
 	maxPromises = 512
 	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
@@ -168,6 +171,8 @@ type leecher struct {
 	near     trough        // of how long its answers take
 	waited   time.Duration // how long its answers take, also those that came after a credit had expired
 
+	givers int // neighbours that it says to have for what it wants
+
 	sent  int64         // bytes since the last sample
 	rate  float64       // bytes per second, of late
 	best  float64       // the most of it since it was last idle
@@ -183,7 +188,12 @@ type promise struct {
 	taken  uint32 // the piece of the transfer
 	size   int64  // bytes of a piece
 	sent   int64  // of those
+	began  time.Duration
+	moved  time.Duration // when the last of those had gone
 }
+
+// course returns how the transfer goes.
+func (p *promise) course() course { return course{p.began, p.moved, p.size, p.sent} }
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
@@ -261,7 +271,7 @@ func (g *Giver) AddPeer(n, identity int) {
 			g.limitWho(0, g.who[identity], 0)
 		}
 	}
-	g.peers[n] = &leecher{who: g.who[identity], since: -1}
+	g.peers[n] = &leecher{who: g.who[identity], since: -1, givers: usualGivers}
 }
 
 // RemovePeer forgets a neighbour, and what it was promised.
@@ -288,6 +298,14 @@ func (g *Giver) RemovePeer(now time.Duration, n int) {
 func (g *Giver) SetRTT(n int, rtt time.Duration) {
 	if l := g.peer(n); l != nil && l.rtt == 0 {
 		l.rtt = rtt
+	}
+}
+
+// SetGivers says how many neighbours a leecher has that could give it what it wants, as it says itself. Who has half as many is served twice as often by each: those that have come last know
+// fewer than those who were there first, and would fall behind.
+func (g *Giver) SetGivers(n, count int) {
+	if l := g.peer(n); l != nil {
+		l.givers = min(max(count, fewGivers), manyGivers)
 	}
 }
 
@@ -480,7 +498,7 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 			v.order = slices.DeleteFunc(v.order, func(q uint32) bool { return q == piece })
 		}
 	}
-	p.active, p.taken = true, piece
+	p.active, p.taken, p.began, p.moved = true, piece, now, now
 	g.taken += (1 - g.taken) / takenMean
 	g.turn++
 	l.served = g.turn
@@ -526,7 +544,7 @@ func (g *Giver) Ended(now time.Duration, n int, credit uint64, ok bool) {
 }
 
 // Progress says how many bytes of a transfer have gone in all.
-func (g *Giver) Progress(n int, credit uint64, sent int64) {
+func (g *Giver) Progress(now time.Duration, n int, credit uint64, sent int64) {
 	l := g.peer(n)
 	if l == nil {
 		return
@@ -534,7 +552,7 @@ func (g *Giver) Progress(n int, credit uint64, sent int64) {
 	if p := l.find(credit); p != nil && p.active && sent > p.sent {
 		sent = min(sent, p.size)
 		l.sent += sent - p.sent
-		p.sent = sent
+		p.sent, p.moved = sent, now
 	}
 }
 
@@ -656,7 +674,7 @@ func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	}
 	for g.limit.Allows(now) {
 		n, insist := -1, false
-		count, rest, ahead, low, far := g.promised()
+		count, rest, ahead, low, far := g.promised(now)
 		trust := g.trust(now)
 		may := func(room func(*leecher) bool) func(*leecher) bool {
 			return func(l *leecher) bool { return trust.passes(l) && room(l) }
@@ -770,16 +788,21 @@ func (g *Giver) promise(now time.Duration, n int, insist bool) Grant {
 }
 
 // promised returns how much is promised to leechers that take what they are sent, how much the uplink carries while they answer, and how
-// many pieces that is. Where it is some, credits that are out count with the part of them that was used of late: to be passed takes time.
-func (g *Giver) promised() (count, rest, ahead, low, far float64) {
+// many pieces that is. Where it is some, credits that are out count with the part of them that was used of late: to be passed takes time. Transfers that end soon do not count, as many
+// of them as there are promises.
+func (g *Giver) promised(now time.Duration) (count, rest, ahead, low, far float64) {
 	rtt, size := time.Duration(0), 1.0
-	credits := 0.0
+	credits, soon := 0.0, 0
 	for _, l := range g.peers {
 		if l == nil || l.slow {
 			continue
 		}
 		for _, p := range l.promises {
-			count++
+			if p.active && soon < promises && p.course().soon(now, l.distance()) {
+				soon++
+			} else {
+				count++
+			}
 			if p.active || p.Insist {
 				rest += float64(p.size - p.sent)
 			} else {
@@ -830,22 +853,23 @@ func (l *leecher) rest() (n int64) {
 // trip returns the bytes that it takes in a round trip and aheadTime.
 func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
 
-// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first.
-func (l *leecher) before(other *leecher) bool {
+// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first; then who has waited for more turns, by the number of those who
+// could give to it.
+func (g *Giver) before(l, other *leecher) bool {
 	if first, second := l.quiet < maxOwed, other.quiet < maxOwed; first != second {
 		return first
 	}
-	return l.served < other.served
+	return (g.turn+1-l.served)*int64(other.givers) > (g.turn+1-other.served)*int64(l.givers)
 }
 
-// choose returns the leecher whose identity was served longest ago, of those that want something, now or later; -1 if there is none.
+// choose returns the leecher whose turn it is, of those that want something, now or later; -1 if there is none.
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
 	best := -1
 	for n, l := range g.peers {
 		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
 			continue
 		}
-		if best < 0 || l.before(g.peers[best]) {
+		if best < 0 || g.before(l, g.peers[best]) {
 			best = n
 		}
 	}

@@ -19,7 +19,7 @@ func TestAGiverPromisesNoIdentityMoreThanItMay(t *testing.T) {
 		d.g.Sample(d.now, moved)
 		for _, gr := range d.g.Plan(d.now) {
 			d.gets(gr, 1, OK)
-			d.g.Progress(gr.Peer, gr.Credit, testPiece)
+			d.g.Progress(d.now, gr.Peer, gr.Credit, testPiece)
 			d.ends(gr, true)
 			d.g.HasNow(0, gr.Peer, 1)
 			given[identity[gr.Peer]] += testPiece

@@ -20,7 +20,7 @@ const (
 	// stallPause is how long a neighbour whose request stalled is not asked.
 	stallPause = 30 * time.Second
 	// enough is how many pieces that move are enough for now, unless a giver insists.
-	enough = 5
+	enough = 4
 	// untried is how many pieces that are asked of those who have never sent one count as coming, while nothing has come of them. Whoever promises at once
 	// and sends nothing would be enough otherwise.
 	untried = 2
@@ -168,6 +168,16 @@ func NewTaker(cfg TakerConfig) *Taker {
 		t.site = newSite(cfg.Pieces, cfg.Rank)
 	}
 	return t
+}
+
+// Givers returns how many neighbours there are, who may give something.
+func (t *Taker) Givers() (n int) {
+	for _, g := range t.peers {
+		if g != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Missing returns how many pieces are not verified yet.
@@ -490,9 +500,9 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 func (g *giverOf) near() time.Duration { return min(g.rtt, maxTrip) }
 
 // hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
-// one begins. Those that do not move are left out of the account.
+// one begins. Those that do not move are left out of the account, and those that end soon, as many as are enough.
 func (t *Taker) hungry(now time.Duration) int {
-	moving, hoped, rtt := 0.0, 0, time.Duration(0)
+	moving, hoped, soon, rtt := 0.0, 0, 0, time.Duration(0)
 	// The best rate, not the present one: who gets little for a while would be content with little.
 	best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
 	for _, f := range t.flights {
@@ -505,8 +515,12 @@ func (t *Taker) hungry(now time.Duration) int {
 				continue
 			}
 		}
-		moving += f.weight(now, best/(slowPart*enough))
 		rtt = max(rtt, g.near())
+		if soon < enough && (course{f.began, f.last, t.cfg.PieceLen(f.piece), f.got}).soon(now, g.near()) {
+			soon++
+			continue
+		}
+		moving += f.weight(now, best/(slowPart*enough))
 	}
 	ahead := best * (rtt + aheadTime).Seconds()
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - int(moving)

@@ -143,15 +143,15 @@ func TestPiecesThatDoNotMoveDoNotCount(t *testing.T) {
 	c.gets(enough, all(100)...)
 }
 
-// Five pieces from slow givers are not enough for one who could have faster ones.
+// Four pieces from slow givers are not enough for one who could have faster ones.
 func TestPiecesThatComeSlowlyCountLess(t *testing.T) {
 	for _, tc := range []struct {
-		bytes int64 // of each of five pieces, in a second
+		bytes int64 // of each of four pieces, in half a second
 		more  int   // how many more are asked for
-	}{{10, 5}, {50, 3}, {100, 0}} {
+	}{{5, 4}, {25, 3}, {63, 0}} {
 		c := newChair(t, 100, 1, nil)
 		c.k.HasAll(c.now, 0)
-		for range 10 { // it has seen a thousand bytes a second: a fair part is a hundred
+		for range 10 { // it has seen a thousand bytes a second: half a fair part is 125
 			c.k.came += 100
 			c.now += 100 * time.Millisecond
 			c.k.Tick(c.now)
@@ -162,7 +162,7 @@ func TestPiecesThatComeSlowlyCountLess(t *testing.T) {
 			pieces = append(pieces, c.gets(0, all(100)...))
 		}
 		c.passes(0, true)
-		c.now += time.Second
+		c.now += 500 * time.Millisecond
 		for _, p := range pieces {
 			c.moves(0, 0, p, tc.bytes)
 		}
@@ -837,5 +837,55 @@ func TestConnectionsOfOneIdentityAreAskedForNoMore(t *testing.T) {
 	}
 	if asked != perLeecher {
 		t.Errorf("it is asked for %d pieces, want %d", asked, perLeecher)
+	}
+}
+
+// A piece that ends within a moment, at the rate that it has had, does not count: the next one is asked for before the downlink has less to do.
+func TestAPieceThatEndsSoonIsFollowedAtOnce(t *testing.T) {
+	c := newChair(t, 100, enough+1, nil)
+	for n := range enough + 1 {
+		c.k.HasAll(c.now, n)
+	}
+	c.k.Wants(c.now)
+	var first uint32
+	for n := range enough {
+		if p := c.gets(n, all(100)...); n == 0 {
+			first = p
+		}
+	}
+	c.moves(90*time.Millisecond, 0, first, 90) // of 100 ms
+	c.passes(enough, true)
+	c.now += 3 * time.Millisecond
+	c.k.Wants(c.now)
+	c.gets(enough, all(100)...)
+	c.now += 20 * time.Millisecond // it has not ended, and counts again
+	if h := c.k.hungry(c.now); h != -1 {
+		t.Errorf("it wants %d more", h)
+	}
+}
+
+// How long before its end a transfer is as good as over: longer where an answer takes longer, and never more than half of it.
+func TestHowSoonIsSoon(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		moved       int64 // of 100 bytes in 60 ms, at the end of which it is looked
+		trip        time.Duration
+		after, till time.Duration // from when to when it is as good as over
+	}{
+		{60, 0, 92 * ms, 108 * ms},           // it ends at 100 ms
+		{60, 5 * ms, 80 * ms, 120 * ms},      // four round trips
+		{60, time.Second, 60 * ms, 150 * ms}, // half of it
+		{49, time.Second, 0, 0},
+		{100, 0, 60 * ms, 68 * ms},
+	} {
+		for at := 60 * ms; at < 200*ms; at += ms {
+			got := (course{0, 60 * ms, 100, c.moved}).soon(at, c.trip)
+			if want := c.till > 0 && at >= c.after && at <= c.till; got != want {
+				t.Errorf("%d bytes in 60 ms, %v away: at %v %v, want %v", c.moved, c.trip, at, got, want)
+			}
+		}
+	}
+	if (course{5, 5, 100, 100}).soon(5, 0) {
+		t.Error("what took no time has a rate")
 	}
 }

@@ -17,7 +17,7 @@ func (d *desk) strangers(identities ...int) {
 func (d *desk) takes(grants ...Grant) {
 	for i, g := range grants {
 		d.gets(g, uint32(i), OK)
-		d.g.Progress(g.Peer, g.Credit, testPiece)
+		d.g.Progress(d.now, g.Peer, g.Credit, testPiece)
 		d.ends(g, true)
 	}
 }
@@ -41,14 +41,15 @@ func TestStrangersAreTriedAFewAtATime(t *testing.T) {
 	d := newDesk(t, false, 100, 0, 1, 2, 3, 4, 5)
 	d.strangers(1, 2, 3, 4, 5)
 	d.wants(0, 1, 2, 3, 4, 5)
-	grants := d.gives(0, 1, 2, 3, 0)
+	grants := d.gives(0, 1, 2, 3)
 	for _, g := range grants {
 		d.gets(g, 7, OK)
 	}
 	d.ends(grants[0], true)
-	d.gives(0)
+	again := d.gives(0)
+	d.gets(again[0], 8, OK)
 	d.wait(trialTime)
-	d.ends(grants[4], true)
+	d.ends(again[0], true)
 	d.gives(4)
 }
 

@@ -323,6 +323,7 @@ func (c *conn) hear(e *event) {
 		return
 	case evWant:
 		c.wanted(e.content, schedule.Want(e.credit))
+		p.giver.SetGivers(c.n, int(e.piece))
 		p.giver.Want(now, c.n, int(e.content), schedule.Want(e.credit))
 	case evCredit:
 		c.answer(t, e)
@@ -355,6 +356,7 @@ func (c *conn) answer(t *part, e *event) {
 	p := c.own
 	var a schedule.Answer
 	if t.taker != nil {
+		p.measure()
 		a = t.taker.Credit(p.w.now, c.n, e.piece, e.on)
 	}
 	if a.Silent {
@@ -397,7 +399,7 @@ func (c *conn) cancelled(r *request) {
 	c.serving = slices.DeleteFunc(c.serving, func(o *request) bool { return o == r })
 	p.w.net.cancel(c.out, r)
 	p.gave(c.other.own, r.sent)
-	p.giver.Progress(c.n, r.credit, r.sent)
+	p.giver.Progress(p.w.now, c.n, r.credit, r.sent)
 	p.giver.Ended(p.w.now, c.n, r.credit, false)
 	p.w.tell(c, event{kind: evEnd, content: int32(r.content), req: r})
 }
@@ -541,6 +543,7 @@ func (p *peer) act() {
 	if !p.alive {
 		return
 	}
+	p.measure()
 	for _, g := range p.giver.Plan(p.w.now) {
 		p.conns[g.Peer].say(event{kind: evCredit, content: int32(g.Content), credit: g.Credit, piece: g.Piece, on: g.Insist})
 	}
@@ -555,7 +558,7 @@ func (p *peer) wants(content int) {
 		return
 	}
 	for _, c := range t.taker.Wants(p.w.now) {
-		p.conns[c.Peer].say(event{kind: evWant, content: int32(content), credit: uint64(c.Want)})
+		p.conns[c.Peer].say(event{kind: evWant, content: int32(content), credit: uint64(c.Want), piece: int64(t.taker.Givers())})
 	}
 	claims, tell := t.taker.Claims(p.w.now)
 	for _, c := range p.conns {
@@ -575,15 +578,26 @@ func (p *peer) tick(life uint32) {
 	if p.left > 0 && w.now >= p.met+meetTime {
 		p.meet()
 	}
-	for _, c := range p.conns {
-		if c == nil {
+	p.measure()
+	p.giver.Sample(w.now, p.total())
+	for _, t := range p.parts {
+		if t.taker == nil {
 			continue
 		}
-		for _, r := range c.serving {
-			p.giver.Progress(c.n, r.credit, w.net.sentOf(c.out, r))
+		for _, c := range t.taker.Tick(w.now) {
+			p.cancel(t, c, nil)
 		}
 	}
-	p.giver.Sample(w.now, p.total())
+	p.act()
+}
+
+// measure tells the schedule what has gone and come by now.
+func (p *peer) measure() {
+	w := p.w
+	for _, f := range p.up.flows {
+		r := f.queue[0]
+		p.giver.Progress(w.now, r.giver.n, r.credit, w.net.sentOf(f, r))
+	}
 	for _, t := range p.parts {
 		if t.taker == nil {
 			continue
@@ -594,11 +608,7 @@ func (p *peer) tick(life uint32) {
 				t.taker.Received(w.now, r.taker.n, r.piece, n)
 			}
 		}
-		for _, c := range t.taker.Tick(w.now) {
-			p.cancel(t, c, nil)
-		}
 	}
-	p.act()
 }
 
 // total returns the bytes that a peer has sent.

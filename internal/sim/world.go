@@ -252,7 +252,7 @@ func (w *world) left(f *flow) {
 	w.net.next(f)
 	p := f.from
 	p.gave(f.to, r.size)
-	p.giver.Progress(r.giver.n, r.credit, r.size)
+	p.giver.Progress(w.now, r.giver.n, r.credit, r.size)
 	p.giver.Ended(w.now, r.giver.n, r.credit, true)
 	r.giver.serving = slices.DeleteFunc(r.giver.serving, func(o *request) bool { return o == r })
 	w.tell(r.giver, event{kind: evArrived, req: r, content: int32(r.content), piece: int64(r.piece)})

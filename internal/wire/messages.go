@@ -198,11 +198,13 @@ type (
 		Channel uint64 `cbor:"1,keyasint"`
 		Epoch   uint64 `cbor:"2,keyasint"`
 	}
-	// Want says whether the sender could use pieces that the other has; with Later, that enough is coming from others for now.
+	// Want says whether the sender could use pieces that the other has; with Later, that enough is coming from others for now. Neighbours is how many it knows who may have some; 0: it does
+	// not say.
 	Want struct {
-		Channel uint64 `cbor:"1,keyasint"`
-		On      bool   `cbor:"2,keyasint"`
-		Later   bool   `cbor:"3,keyasint,omitempty"`
+		Channel    uint64 `cbor:"1,keyasint"`
+		On         bool   `cbor:"2,keyasint"`
+		Later      bool   `cbor:"3,keyasint,omitempty"`
+		Neighbours uint64 `cbor:"4,keyasint,omitempty"`
 	}
 	// Credit allows one [Get]. It may name a piece. One that insists is to be used even by who said later: the sender's uplink idles.
 	Credit struct {

@@ -47,6 +47,7 @@ var examples = []Message{
 	&Reset{Channel: 1, Epoch: 2},
 	&Want{Channel: 1, On: true},
 	&Want{Channel: 1, On: true, Later: true},
+	&Want{Channel: 1, On: true, Neighbours: 40},
 	&Credit{Channel: 1, Epoch: 1, Number: 9, Piece: &seven},
 	&Credit{Channel: 1, Epoch: 1, Number: 10},
 	&Credit{Channel: 1, Epoch: 1, Number: 11, Insist: true},
