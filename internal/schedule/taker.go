@@ -28,6 +28,7 @@ const (
 	maxUntried = 16
 	// spare is how many more givers than are needed are wanted at once.
 	spare = 64
+
 	// idleTime is how long a request may bring nothing and still counts as moving.
 	idleTime = 500 * time.Millisecond
 	// slowPart is how many times less than an equal part of the best rate a piece may bring and still count whole, once it is under way for weighTime.
@@ -128,6 +129,7 @@ type giverOf struct {
 	passed  bool          // it was told that there is no use for it: it is wanted again when there is
 	look    time.Duration // when it is looked at again all the same
 	rtt     time.Duration
+	nearest trough        // of that
 	refused int           // requests in a row that it has ended without a piece
 	paused  time.Duration // until when it is not asked, since it stalled
 	asked   int64         // bytes asked of it and not received
@@ -499,6 +501,14 @@ func (t *Taker) get(now time.Duration, n int, piece uint32, duplicate bool) Answ
 // near is how far a neighbour is, as far as it is believed: it is the neighbour that decides when it answers.
 func (g *giverOf) near() time.Duration { return min(g.rtt, maxTrip) }
 
+// distance returns how far a neighbour is, without the queues on the way to it as far as that can be known.
+func (g *giverOf) distance() time.Duration {
+	if least := g.nearest.least(); least > 0 {
+		return min(g.near(), least)
+	}
+	return g.near()
+}
+
 // hungry returns how many more pieces should be under way: enough of them, and as many as come in the round trip that it takes until
 // one begins. Those that do not move are left out of the account, and those that end soon, as many as are enough.
 func (t *Taker) hungry(now time.Duration) int {
@@ -516,7 +526,7 @@ func (t *Taker) hungry(now time.Duration) int {
 			}
 		}
 		rtt = max(rtt, g.near())
-		if soon < enough && (course{f.began, f.last, t.cfg.PieceLen(f.piece), f.got}).soon(now, g.near()) {
+		if soon < enough && (course{f.began, f.last, t.cfg.PieceLen(f.piece), f.got}).soon(now, g.distance()) {
 			soon++
 			continue
 		}
@@ -900,6 +910,11 @@ func (t *Taker) look(now time.Duration, n int, g *giverOf) {
 // Tick returns the requests that bring nothing. They are free for others already.
 func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	t.doubt(now)
+	for _, g := range t.peers {
+		if g != nil && g.rtt > 0 {
+			g.nearest.look(now, g.rtt)
+		}
+	}
 	t.best.look(now, t.came, peakSpan)
 	t.came = 0
 	for _, f := range t.flights {
