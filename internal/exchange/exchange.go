@@ -301,6 +301,7 @@ func (x *Exchange) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-x.inbox:
+			l.count()
 			e(l)
 			for range len(x.inbox) { // all that has come: decisions are made of the newest state
 				(<-x.inbox)(l)

@@ -409,7 +409,6 @@ func (l *loop) tellNews() {
 
 // act carries out what the schedule wants now.
 func (l *loop) act() {
-	l.count()
 	now := l.now()
 	l.giver.Beside(int(l.x.beside.Load()))
 	for _, g := range l.giver.Plan(now) {

@@ -133,3 +133,45 @@ func TestAnIdleSessionIsNotAskedWhatHasArrived(t *testing.T) {
 		}
 	})
 }
+
+// Whether a piece ends soon is known when it is asked, and not at the next tick only.
+func TestAPieceThatIsNearlyThereIsFollowedBetweenTicks(t *testing.T) {
+	for phase := time.Duration(0); phase < tick; phase += tick / 5 {
+		synctest.Test(t, func(t *testing.T) {
+			b := newTable(t, 100)
+			b.fetch(nil)
+			var guests []*guest
+			var at []uint64
+			for range 5 {
+				guests = append(guests, b.sit())
+			}
+			time.Sleep(time.Second)
+			for _, g := range guests {
+				at = append(at, g.holds(b))
+				g.serve(b, at[len(at)-1], 1)
+			}
+			time.Sleep(time.Second + phase)
+			number := uint64(1)
+			asks := func() *wire.Get {
+				number++
+				n := int(number) % len(guests)
+				guests[n].says(&wire.Credit{Channel: at[n], Epoch: 1, Number: number})
+				get, _ := heardA[*wire.Get](guests[n])
+				return get
+			}
+			first := asks()
+			from := guests[int(number)%len(guests)]
+			for asks() != nil { // until it is enough
+			}
+			time.Sleep(20 * time.Millisecond)
+			bytes := b.bytesOf(first.Piece)
+			bytes = bytes[:len(bytes)*19/20]
+			_, _ = from.conn.Write(append(wire.AppendData(nil, first.Request, len(bytes)), bytes...))
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+			if asks() == nil {
+				t.Errorf("%v after a tick, a piece of which 19 of 20 parts are there counts as one that is to come", phase)
+			}
+		})
+	}
+}

@@ -128,3 +128,67 @@ func TestWhoGoesInTheMiddleIsAskedForNothingForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// Who wants says how many neighbours it has, so that those who give can make up for it.
+func TestAWantSaysHowManyNeighboursThereAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 100)
+		b.fetch(nil)
+		guests := []*guest{b.sit(), b.sit(), b.sit()}
+		time.Sleep(time.Second)
+		var last wire.Want
+		for _, g := range guests {
+			g.holds(b)
+			last = *hears[*wire.Want](g)
+		}
+		if !last.On || last.Neighbours != 3 {
+			t.Errorf("the last of three was told %+v", last)
+		}
+	})
+}
+
+// Who says to have few neighbours is served more often than others, who have many.
+func TestWhoHasFewNeighboursIsServedMoreOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 4)
+		b.share()
+		var guests []*guest
+		for range 12 {
+			g := b.sit()
+			g.asks(b, 2)
+			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{0, 1}})
+			guests = append(guests, g)
+		}
+		served := make([]int, len(guests))
+		for range 300 {
+			for n, g := range guests {
+				g.says(&wire.Want{Channel: 2, On: true, Neighbours: map[bool]uint64{true: 16, false: 128}[n < 3]})
+			}
+			var gets []func()
+			for n, g := range guests {
+				for {
+					credit, is := heardA[*wire.Credit](g)
+					if !is {
+						break
+					}
+					served[n]++
+					gets = append(gets, func() {
+						g.says(&wire.Get{Channel: 2, Epoch: 1, Credit: credit.Number, Piece: 1, Request: credit.Number})
+						hears[*wire.End](g)
+						g.kept = nil
+					})
+				}
+			}
+			for _, get := range gets {
+				get()
+			}
+		}
+		few, many := served[0]+served[1]+served[2], 0
+		for _, n := range served[3:] {
+			many += n
+		}
+		if few < many {
+			t.Errorf("%v: three who have few were served %d times, nine who have many %d times", served, few, many)
+		}
+	})
+}

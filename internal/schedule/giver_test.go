@@ -718,3 +718,26 @@ func TestWhatEndsSoonIsFollowedAtOnce(t *testing.T) {
 	d.ends(under[0], true)
 	d.gives(5)
 }
+
+// However far its leechers are, no more transfers than there are promises are followed before they have ended.
+func TestWhatEndsSoonIsBounded(t *testing.T) {
+	d := newDesk(t, false, 1000, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	for n := range 12 {
+		d.g.SetRTT(n, time.Second)
+		d.wants(n)
+	}
+	for _, first := range []int{0, 4} {
+		for i, g := range d.gives(first, first+1, first+2, first+3) {
+			d.gets(g, uint32(first+i), OK)
+			d.g.peers[g.Peer].rtt = time.Second // as if the answer had taken so long
+		}
+		d.now += 600 * time.Millisecond
+		for _, l := range d.g.peers {
+			for _, p := range l.promises {
+				d.g.Progress(d.now, p.Peer, p.Credit, testPiece*6/10)
+			}
+			l.near = trough{}
+		}
+	}
+	d.gives()
+}

@@ -889,3 +889,34 @@ func TestHowSoonIsSoon(t *testing.T) {
 		t.Error("what took no time has a rate")
 	}
 }
+
+func TestWhatEndsSoonIsNoMoreThanWhatIsEnough(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	c.k.HasAll(c.now, 0)
+	c.k.SetRTT(0, time.Second)
+	c.k.Wants(c.now)
+	for n := 1; n <= 2; n++ {
+		for range enough {
+			c.gets(0, all(100)...)
+		}
+		c.now += 200 * time.Millisecond
+		for _, f := range c.k.flights {
+			f.got, f.last = 60, c.now
+		}
+	}
+	if h := c.k.hungry(c.now); h != 0 {
+		t.Errorf("it wants %d more", h)
+	}
+}
+
+// A way that is full is no longer than it was when it was empty.
+func TestSoonGoesByTheShortestRoundTrip(t *testing.T) {
+	c := newChair(t, 100, 1, nil)
+	for _, rtt := range []time.Duration{500 * time.Millisecond, 10 * time.Millisecond, 900 * time.Millisecond} {
+		c.k.SetRTT(0, rtt)
+		c.k.Tick(c.now)
+	}
+	if d := c.k.peers[0].distance(); d != 10*time.Millisecond {
+		t.Errorf("it is %v away", d)
+	}
+}
