@@ -192,8 +192,8 @@ type promise struct {
 	moved  time.Duration // when the last of those had gone
 }
 
-// course returns how the transfer goes.
-func (p *promise) course() course { return course{p.began, p.moved, p.size, p.sent} }
+// pace returns how the transfer goes.
+func (p *promise) pace() pace { return pace{p.began, p.moved, p.size, p.sent} }
 
 // NewGiver makes a giver that has no contents.
 func NewGiver(cfg GiverConfig) *Giver {
@@ -798,7 +798,7 @@ func (g *Giver) promised(now time.Duration) (count, rest, ahead, low, far float6
 			continue
 		}
 		for _, p := range l.promises {
-			if p.active && soon < promises && p.course().soon(now, l.distance()) {
+			if p.active && soon < promises && p.pace().soon(now, l.distance()) {
 				soon++
 			} else {
 				count++

@@ -11,19 +11,19 @@ const (
 	soonPart = 2
 )
 
-// course is how a transfer goes.
-type course struct {
+// pace is how a transfer goes.
+type pace struct {
 	began, last time.Duration // when it began, and when bytes of it moved last
 	size, moved int64         // bytes
 }
 
 // soon says whether a transfer is over, or about to be, at the rate that it has had: what comes after it is looked for already. It may end later than was expected by
 // as much, and is then under way as all others.
-func (c course) soon(now, trip time.Duration) bool {
-	took := c.last - c.began
-	if c.moved*soonPart < c.size || took <= 0 {
+func (p pace) soon(now, trip time.Duration) bool {
+	took := p.last - p.began
+	if p.moved*soonPart < p.size || took <= 0 {
 		return false
 	}
-	all := time.Duration(float64(took) * float64(c.size) / float64(c.moved))
-	return (now - c.began - all).Abs() <= min(max(soonTime, soonTrips*trip), all/soonPart)
+	all := time.Duration(float64(took) * float64(p.size) / float64(p.moved))
+	return (now - p.began - all).Abs() <= min(max(soonTime, soonTrips*trip), all/soonPart)
 }

@@ -526,7 +526,7 @@ func (t *Taker) hungry(now time.Duration) int {
 			}
 		}
 		rtt = max(rtt, g.near())
-		if soon < enough && (course{f.began, f.last, t.cfg.PieceLen(f.piece), f.got}).soon(now, g.distance()) {
+		if soon < enough && (pace{f.began, f.last, t.cfg.PieceLen(f.piece), f.got}).soon(now, g.distance()) {
 			soon++
 			continue
 		}

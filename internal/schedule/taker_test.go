@@ -879,13 +879,13 @@ func TestHowSoonIsSoon(t *testing.T) {
 		{100, 0, 60 * ms, 68 * ms},
 	} {
 		for at := 60 * ms; at < 200*ms; at += ms {
-			got := (course{0, 60 * ms, 100, c.moved}).soon(at, c.trip)
+			got := (pace{0, 60 * ms, 100, c.moved}).soon(at, c.trip)
 			if want := c.till > 0 && at >= c.after && at <= c.till; got != want {
 				t.Errorf("%d bytes in 60 ms, %v away: at %v %v, want %v", c.moved, c.trip, at, got, want)
 			}
 		}
 	}
-	if (course{5, 5, 100, 100}).soon(5, 0) {
+	if (pace{5, 5, 100, 100}).soon(5, 0) {
 		t.Error("what took no time has a rate")
 	}
 }
