@@ -3,10 +3,10 @@ package schedule
 import "time"
 
 const (
-	// soonTime is how long before its end a transfer is as good as over, soonTrips that in round trips: to find who gives or takes the next piece takes several
-	// of them, since most of those who are asked have found somebody else meanwhile.
+	// soonTime is how long before its end a transfer is as good as over, soonTrips that in round trips, where those are longer: to find who gives or takes the next piece takes a
+	// while, since most of those who are asked have found somebody else meanwhile.
 	soonTime  = 8 * time.Millisecond
-	soonTrips = 4
+	soonTrips = 2
 	// soonPart is the largest part of a transfer, from its end, in which it may be as good as over.
 	soonPart = 2
 )

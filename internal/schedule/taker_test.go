@@ -873,7 +873,7 @@ func TestHowSoonIsSoon(t *testing.T) {
 		after, till time.Duration // from when to when it is as good as over
 	}{
 		{60, 0, 92 * ms, 108 * ms},           // it ends at 100 ms
-		{60, 5 * ms, 80 * ms, 120 * ms},      // four round trips
+		{60, 10 * ms, 80 * ms, 120 * ms},     // two round trips
 		{60, time.Second, 60 * ms, 150 * ms}, // half of it
 		{49, time.Second, 0, 0},
 		{100, 0, 60 * ms, 68 * ms},
