@@ -40,6 +40,8 @@ const (
 	limitTime = 250 * time.Millisecond
 	// busy is the part of the uplink from which on it counts as busy: then nobody counts as slow.
 	busy = 0.9
+	// crawls is how many times less than its share a leecher takes at its best that counts as slow, however busy the uplink is.
+	crawls = 8
 	// minPatience is how long the same promises may stand while somebody goes without, before one more is tried: those who have them may take
 	// so little that the uplink was never seen to be more. It doubles with each that brings nothing, up to maxPatience.
 	minPatience = 2 * time.Second
@@ -594,7 +596,8 @@ func (g *Giver) Sample(now time.Duration, total int64) {
 	}
 	for _, l := range g.peers {
 		if l != nil && l.since >= 0 {
-			l.slow = now-l.since >= limitTime && g.rate < busy*g.uplink && 2*l.rate*float64(sending) < g.uplink
+			share := g.uplink / float64(sending)
+			l.slow = now-l.since >= limitTime && (g.rate < busy*g.uplink && 2*l.rate < share || crawls*l.best < share)
 		}
 	}
 }

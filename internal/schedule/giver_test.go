@@ -741,3 +741,27 @@ func TestWhatEndsSoonIsBounded(t *testing.T) {
 	}
 	d.gives()
 }
+
+// One that takes next to nothing holds a promise that is as good as none: another is promised in its place, also where the uplink is busy with the others.
+func TestACrawlingLeecherDoesNotCountHoweverBusyTheUplinkIs(t *testing.T) {
+	for share, want := range map[int64]bool{20: true, 4: false} {
+		d := newDesk(t, false, 1000, 0, 1, 2, 3, 4, 5)
+		d.wants(0, 1, 2, 3)
+		a := d.gives(0, 1, 2, 3)
+		for i, g := range a {
+			d.gets(g, uint32(i), OK)
+		}
+		for range 10 { // the uplink carries 1,000,000 a second
+			d.now += 50 * time.Millisecond
+			for i, bytes := range []int64{12500 / share, 12500, 12500, 12500} {
+				d.g.Progress(d.now, i, a[i].Credit, d.g.peers[i].promises[0].sent+bytes)
+				d.moved += bytes
+			}
+			d.g.Sample(d.now, d.moved)
+		}
+		d.wants(4)
+		if gs := d.g.Plan(d.now); len(gs) > 0 != want {
+			t.Errorf("beside one that takes a %dth of its part %+v are promised", share, gs)
+		}
+	}
+}
