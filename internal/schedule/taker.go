@@ -536,7 +536,7 @@ func (t *Taker) hungry(now time.Duration) int {
 	return enough + int(ahead/float64(t.cfg.PieceLen(0))) - int(moving)
 }
 
-// weight is how much a request counts as one that moves: less where it brings less than a fair rate, so that five slow ones are not
+// weight is how much a request counts as one that moves: less where it brings less than a fair rate, so that four slow ones are not
 // enough for one who could have faster ones.
 func (f *flight) weight(now time.Duration, fair float64) float64 {
 	age := now - f.began
