@@ -20,7 +20,7 @@ var arrows = map[string]string{
 	"internal/wire":      "internal/content",
 	"internal/bundle":    "internal/content",
 	"internal/schedule":  "",
-	"internal/sim":       "internal/schedule",
+	"internal/sim":       "internal/content internal/schedule",
 	"internal/offence":   "",
 	"internal/throttle":  "",
 	"internal/faulty":    "",

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -96,6 +97,39 @@ func TestAManifestProvesItsSizeAndItsPieces(t *testing.T) {
 			copy(forged.proof.left, m.proof.left)
 			if _, err := ParseManifest(m.ID, forged.Append(nil)); err == nil {
 				t.Errorf("%d bytes: a size of %d is believed", n, size)
+			}
+		}
+	}
+}
+
+func TestThePartsOfAPieceProveThemselves(t *testing.T) {
+	for _, n := range []int{1, minPart, minPart + 1, MinPiece, MinPiece + 1, 3*MinPiece + 5000, 64<<20 + 9*minPart + 77} {
+		b := bytesOf(n)
+		m := manifestOf(t, b)
+		for _, piece := range []uint32{0, m.Geo.Pieces - 1} {
+			var h PieceHash
+			h.Reset(m.Geo, piece)
+			all := b[m.Geo.Offset(piece):][:m.Geo.Len(piece)]
+			for at := 0; at < len(all); at += 5000 {
+				if whole, want := len(h.Parts()), at/int(m.Geo.Part()); whole != want {
+					t.Fatalf("%d bytes: %d parts after %d of %d", n, whole, at, len(all))
+				}
+				h.Write(all[at:min(at+5000, len(all))])
+			}
+			parts := slices.Clone(h.Parts())
+			if len(parts) != m.Geo.Parts(piece) || len(parts) > MaxParts || !m.Proves(piece, parts) {
+				t.Fatalf("%d bytes: %d parts of piece %d prove nothing", n, len(parts), piece)
+			}
+			for i := range parts {
+				bad := slices.Clone(parts)
+				bad[i][7] ^= 1
+				if m.Proves(piece, bad) || m.Proves(piece, parts[:i]) || m.Proves(piece, append(slices.Clone(parts), parts[i])) {
+					t.Errorf("%d bytes: wrong parts of piece %d are believed", n, piece)
+				}
+			}
+			h.Write([]byte{1})
+			if _, ok := h.Sum(); ok {
+				t.Errorf("%d bytes: a byte too many is none", n)
 			}
 		}
 	}

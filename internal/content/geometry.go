@@ -15,6 +15,10 @@ const (
 	MinPiece = 64 << 10
 	// stdPiece is the largest piece size of contents up to 1 TiB.
 	stdPiece = 4 << 20
+	// MaxParts is the most parts that a piece has.
+	MaxParts = 8
+	// minPart is the smallest part, in bytes, but for a piece's last one.
+	minPart = 16 << 10
 	// LeafSize is BLAKE3's own unit, in bytes: it calls it a chunk.
 	LeafSize = 1024
 )
@@ -50,6 +54,13 @@ func (g Geometry) Len(piece uint32) int64 { return min(g.Piece, g.Size-g.Offset(
 
 // Offset returns where a piece begins.
 func (g Geometry) Offset(piece uint32) int64 { return int64(piece) * g.Piece }
+
+// Part returns how many bytes each part of a piece has but the last: an eighth of a piece, and not less than 16 KiB. A part is what is
+// verified of a piece before all of it is there.
+func (g Geometry) Part() int64 { return max(g.Piece/MaxParts, minPart) }
+
+// Parts returns how many parts a piece has.
+func (g Geometry) Parts(piece uint32) int { return int((g.Len(piece) + g.Part() - 1) / g.Part()) }
 
 // tail returns how many leaves the last piece has, and how many bytes the last of them; both 0 in an empty content.
 func (g Geometry) tail() (leaves uint64, last int) {

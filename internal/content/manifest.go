@@ -140,3 +140,8 @@ func (m *Manifest) Verify(piece uint32, h *PieceHash) bool {
 	cv, ok := h.Sum()
 	return ok && cv == m.CVs[piece]
 }
+
+// Proves says whether these are the chaining values of a piece's parts.
+func (m *Manifest) Proves(piece uint32, parts []CV) bool {
+	return len(parts) == m.Geo.Parts(piece) && fold(parts, m.Geo.Pieces == 1) == m.CVs[piece]
+}

@@ -44,12 +44,9 @@ func (s *subtree) reset(counter uint64, length int64) {
 	s.counter, s.left, s.groups, s.depth, s.n = counter, length, 0, 0, 0
 }
 
-// write takes the next bytes. Those beyond the length count as an error, for which it returns false.
-func (s *subtree) write(p []byte) bool {
+// write takes the next bytes, of which there are no more than are left.
+func (s *subtree) write(p []byte) {
 	for len(p) > 0 {
-		if int64(len(p)) > s.left {
-			return false
-		}
 		if s.n == 0 && len(p) >= groupSize {
 			s.left -= groupSize
 			s.group((*[groupSize]byte)(p), groupSize)
@@ -65,7 +62,6 @@ func (s *subtree) write(p []byte) bool {
 			s.n = 0
 		}
 	}
-	return true
 }
 
 // group compresses a group. The last one is kept unfinished, since it may be the root.
@@ -106,7 +102,7 @@ func parent(left, right CV, root bool) CV {
 	return finish(guts.ParentNode(left.words(), right.words(), &guts.IV, 0), root)
 }
 
-// fold combines the values of pieces to the root.
+// fold combines the values of pieces to the root, or those of a piece's parts to the piece's.
 func fold(cvs []CV, root bool) CV {
 	if len(cvs) == 1 {
 		return cvs[0]
@@ -115,31 +111,62 @@ func fold(cvs []CV, root bool) CV {
 	return parent(fold(cvs[:mid], false), fold(cvs[mid:], false), root)
 }
 
-// PieceHash hashes one piece as its bytes come. It is large: keep it, and reset it. The zero PieceHash must be reset.
+// PieceHash hashes one piece as its bytes come, part by part. It is large: keep it, and reset it. The zero PieceHash must be reset.
 type PieceHash struct {
-	tree  subtree
-	only  bool
-	extra bool // more bytes came than the piece has
+	tree  subtree // of the part that comes
+	size  int64   // of each part but the last
+	rest  int64   // bytes of the parts behind that one
+	next  uint64  // the first leaf of these
+	parts []CV    // those that are whole
+	alone bool    // the piece is the only one of its content
+	one   bool    // and has one part
+	extra bool    // more bytes came than the piece has
 }
 
 // Reset begins a piece.
 func (h *PieceHash) Reset(g Geometry, piece uint32) {
-	h.tree.reset(uint64(g.Offset(piece)/LeafSize), g.Len(piece))
-	h.only, h.extra = g.Pieces == 1, false
+	h.size, h.rest, h.next, h.parts = g.Part(), g.Len(piece), uint64(g.Offset(piece)/LeafSize), h.parts[:0]
+	h.alone, h.extra = g.Pieces == 1, false
+	h.one = h.alone && h.rest <= h.size
+	h.begin()
+}
+
+// begin begins a part.
+func (h *PieceHash) begin() {
+	n := min(h.size, h.rest)
+	h.tree.reset(h.next, n)
+	h.rest -= n
+	h.next += uint64(n / LeafSize)
 }
 
 // Write takes the next bytes of the piece. It never fails.
 func (h *PieceHash) Write(p []byte) (int, error) {
-	if !h.extra && !h.tree.write(p) {
-		h.extra = true
+	n := len(p)
+	for len(p) > 0 && !h.extra {
+		k := min(int64(len(p)), h.tree.left)
+		if k == 0 {
+			h.extra = true
+			break
+		}
+		h.tree.write(p[:k])
+		p = p[k:]
+		if h.tree.left == 0 {
+			h.parts = append(h.parts, h.tree.value(h.one))
+			if h.rest > 0 {
+				h.begin()
+			}
+		}
 	}
-	return len(p), nil
+	return n, nil
 }
+
+// Parts returns the chaining values of the parts that have come. They are valid until the next call of Reset.
+func (h *PieceHash) Parts() []CV { return h.parts }
 
 // Sum returns the piece's chaining value; ok is false if its bytes were too few or too many.
 func (h *PieceHash) Sum() (cv CV, ok bool) {
-	if h.extra || h.tree.left > 0 {
+	if h.extra || h.rest > 0 || h.tree.left > 0 {
 		return cv, false
 	}
-	return h.tree.value(h.only), true
+	return fold(h.parts, h.alone), true
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -355,7 +356,20 @@ type place struct {
 	w     *store.PieceWriter
 	got   buffered
 	once  sync.Once
-	err   error // of the store, while it was written
+	err   error       // of the store, while it was written
+	good  int         // parts that were right, as far as the loop was told
+	deaf  atomic.Bool // the loop is not to be told of parts
+	told  bool        // neighbours know that the piece comes; the loop's
+}
+
+func (p *place) Prove(parts []byte) error {
+	cvs := valuesOf(parts)
+	if err := p.w.Prove(cvs); err != nil {
+		p.err = err
+		return err
+	}
+	p.ch.c.proofs.put(p.piece, cvs)
+	return nil
 }
 
 func (p *place) Write(b []byte) error {
@@ -363,6 +377,11 @@ func (p *place) Write(b []byte) error {
 	if err := p.w.Write(b); err != nil {
 		p.err = err
 		return err
+	}
+	if good := p.w.Good(); good > p.good {
+		if p.good = good; !p.deaf.Load() {
+			p.x.post(func(l *loop) { l.grown(p) })
+		}
 	}
 	return nil
 }
@@ -372,7 +391,10 @@ func (p *place) End(reason wire.Reason) {
 		var first bool
 		err := p.err
 		if err == nil && reason == wire.ReasonOK {
-			first, err = p.w.Commit()
+			parts := slices.Clone(p.w.Parts())
+			if first, err = p.w.Commit(); first {
+				p.ch.c.proofs.put(p.piece, parts)
+			}
 		} else {
 			p.w.Abort()
 		}

@@ -171,6 +171,10 @@ func (l *loop) hearHave(ch *channel, m *wire.Have) {
 	if m.Epoch != ch.epoch {
 		return // of an old epoch
 	}
+	if m.Begun || m.Lost {
+		l.hearComing(ch, m)
+		return
+	}
 	if ch.theirs == nil {
 		ch.theirs = bitset.New(0)
 	}
@@ -249,7 +253,7 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	}
 	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
 	l.flush(ch)
-	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece}, p)
+	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece, Proof: l.forwards(ch, answer.Piece)}, p)
 	c.places[answer.Piece] = append(c.places[answer.Piece], &fetch{p: p, request: request})
 	ch.active++
 	if !ok { // the session has just ended
@@ -281,12 +285,12 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 		refuse = wire.ReasonUnknown
 	case m.Epoch != c.epoch:
 		refuse = wire.ReasonReset
-	case !c.has(m.Piece):
+	case !c.has(m.Piece) && !c.comes(m.Piece):
 		refuse = wire.ReasonMissing
 	}
 	if refuse != wire.ReasonOK {
 		n.s.Refuse(m.Request, refuse)
-		if refuse == wire.ReasonMissing { // it was told what there is
+		if refuse == wire.ReasonMissing && !c.begun(m.Piece) { // it was told what there is
 			l.giver.Refused(l.now(), n.id, m.Credit)
 		} else {
 			l.giver.Ended(l.now(), n.id, m.Credit, false)
@@ -299,7 +303,7 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 func (l *loop) serve(ch *channel, m *wire.Get) {
 	c, n, x := ch.c, ch.conn, l.x
 	g := c.Manifest.Geo
-	given := &giving{credit: m.Credit, c: c}
+	given := &giving{credit: m.Credit, c: c, piece: m.Piece}
 	ch.conn.giving = append(ch.conn.giving, given)
 	s := peer.Serving{
 		Request: m.Request, From: c.Source, Off: g.Offset(m.Piece), Len: g.Len(m.Piece),
@@ -324,6 +328,10 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 				}
 			})
 		},
+	}
+	l.follow(given, &s)
+	if from := c.Source; m.Proof {
+		s.Proof = func() []byte { return c.proofs.encoded(from, g, m.Piece) }
 	}
 	if c.Check != nil {
 		s.Check = func() error {
@@ -386,7 +394,9 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 		return f.p == p
 	})
 	if len(c.places[p.piece]) == 0 {
-		delete(c.places, p.piece)
+		if delete(c.places, p.piece); !c.has(p.piece) {
+			l.lose(c, p.piece)
+		}
 	}
 	now := l.now()
 	switch {
@@ -431,6 +441,7 @@ func (l *loop) verified(c *exchanged, piece uint32) {
 			l.cancel(c, cancel.Peer, cancel.Piece)
 		}
 	}
+	l.more(c, piece)
 	for _, ch := range c.channels {
 		ch.news.Add(now, piece, ch.eager())
 		l.plan(ch)
@@ -474,9 +485,9 @@ func sortPieces(p []uint32) { slices.Sort(p) }
 // maxRuns bounds the runs of one have, so that its frame fits: each number takes at most five bytes.
 const maxRuns = 4096
 
-// haves makes the messages that tell of pieces, which are in order.
+// haves makes the messages that tell of pieces, which it puts in order.
 func haves(channel, epoch uint64, pieces []uint32) (out []*wire.Have) {
-	for len(pieces) > 0 {
+	for sortPieces(pieces); len(pieces) > 0; {
 		m := &wire.Have{Channel: channel, Epoch: epoch, First: pieces[0]}
 		at := pieces[0]
 		for len(pieces) > 0 && len(m.Runs) < maxRuns {

@@ -62,6 +62,8 @@ type conn struct {
 type giving struct {
 	credit uint64
 	c      *exchanged
+	piece  uint32
+	lost   atomic.Bool  // the rest of the piece does not come
 	sent   atomic.Int64 // bytes; the session's writer counts, the loop reads
 	looked int64        // of those: in its content's course
 }
@@ -79,6 +81,7 @@ type exchanged struct {
 	download *store.Download     // nil: we have everything, or nothing as long as there is no manifest
 	taker    *schedule.Taker     // nil: nothing is fetched
 	places   map[uint32][]*fetch // requests under way, by piece
+	proofs   proofs
 	channels []*channel
 	asked    []*asking           // for the manifest
 	askedAt  time.Time           // when one of them was last
@@ -352,12 +355,16 @@ func (l *loop) snapshot(ch *channel) {
 
 // flush tells a neighbour the news that wait for it, in runs.
 func (l *loop) flush(ch *channel) {
-	news := ch.news.Take(l.now())
-	if len(news) == 0 {
-		return
+	told := ch.news.Take(l.now())
+	for _, m := range haves(ch.n, ch.c.epoch, told.Whole) {
+		ch.conn.s.Send(m)
 	}
-	sortPieces(news)
-	for _, m := range haves(ch.n, ch.c.epoch, news) {
+	for _, m := range haves(ch.n, ch.c.epoch, told.Lost) {
+		m.Lost = true
+		ch.conn.s.Send(m)
+	}
+	for _, m := range haves(ch.n, ch.c.epoch, told.Begun) {
+		m.Begun = true
 		ch.conn.s.Send(m)
 	}
 }

@@ -94,21 +94,25 @@ type Source interface {
 // Sink takes the bytes of one request, in the goroutine of the session's reader. End is called exactly once, also when the
 // session ends; nothing is written after it.
 type Sink interface {
-	Write(p []byte) error // an error cancels the request
+	Prove(parts []byte) error // what comes before the first byte, if it was asked for; an error cancels the request
+	Write(p []byte) error     // an error cancels the request
 	End(reason wire.Reason)
 }
 
 // Serving is the answer to one request of the other side. The functions may be nil; they are called in the goroutine of
-// the session's writer, and must be quick, but for Check, which may read the disk.
+// the session's writer, and must be quick, but for those that may read the disk. Ready is called with the session locked.
 type Serving struct {
 	Request  uint64
 	From     Source
 	Off, Len int64
 	Check    func() error                         // before the first byte and after the last: an error refuses the request
+	Proof    func() []byte                        // asked once, before the first byte: the values of the piece's parts; nil: there are none. It may read the disk
+	Ready    func() (bytes int64, lost bool)      // how much of it can be read by now; lost: there will be no more, unless that is all. It is asked again after More. Nil: all
 	Failed   func(err error)                      // told why it cannot be read
 	Progress func(bytes int64)                    // bytes that were handed to the network since the last time
 	Done     func(sent int64, reason wire.Reason) // called exactly once
 	at       int64
+	ready    int64
 	checked  bool
 }
 
@@ -455,26 +459,30 @@ func (s *Session) readData(in *bufio.Reader, h wire.Header, buf []byte) error {
 	if err := s.fill(in, buf[:n]); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	a := s.asked[request]
-	var drop bool
-	if a != nil {
-		drop = a.cancelled
-	}
-	known := request < s.next
-	s.mu.Unlock()
-	switch {
-	case a == nil && !known:
-		return fmt.Errorf("%w: data for request %d, which was never made", ErrProtocol, request)
-	case a == nil:
-		return fmt.Errorf("%w: data for request %d, which has ended", ErrProtocol, request)
-	case drop:
-		return nil
+	a, err := s.under(request, "data")
+	if a == nil {
+		return err
 	}
 	if err := a.sink.Write(buf[:n]); err != nil {
 		s.Cancel(request)
 	}
 	return nil
+}
+
+// under returns the request of ours for which something has come; nil if it is cancelled.
+func (s *Session) under(request uint64, what string) (*asking, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.asked[request]
+	switch {
+	case a == nil && request >= s.next:
+		return nil, fmt.Errorf("%w: %s for request %d, which was never made", ErrProtocol, what, request)
+	case a == nil:
+		return nil, fmt.Errorf("%w: %s for request %d, which has ended", ErrProtocol, what, request)
+	case a.cancelled:
+		return nil, nil
+	}
+	return a, nil
 }
 
 // fill reads until buf is full.
@@ -517,6 +525,16 @@ func (s *Session) take(m wire.Message) error {
 			s.pingedAt = time.Time{}
 		}
 		s.mu.Unlock()
+	case *wire.Proof:
+		a, err := s.under(m.Request, "a proof")
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			if err := a.sink.Prove(m.Parts); err != nil {
+				s.Cancel(m.Request)
+			}
+		}
 	case *wire.End:
 		s.mu.Lock()
 		a := s.asked[m.Request]
@@ -638,6 +656,9 @@ func (s *Session) Serve(v Serving) bool {
 	s.kick()
 	return true
 }
+
+// More says that more can be read by now of what is served, or that no more will.
+func (s *Session) More() { s.kick() }
 
 // Refuse answers a request without bytes.
 func (s *Session) Refuse(request uint64, reason wire.Reason) {

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,13 +179,15 @@ func (k *talk) goesOn() {
 
 // bucket keeps what came for a request.
 type bucket struct {
-	b    bytes.Buffer
-	ends []wire.Reason
-	fail error
+	b     bytes.Buffer
+	proof []byte
+	ends  []wire.Reason
+	fail  error
 }
 
-func (b *bucket) Write(p []byte) error   { b.b.Write(p); return b.fail }
-func (b *bucket) End(reason wire.Reason) { b.ends = append(b.ends, reason) }
+func (b *bucket) Prove(parts []byte) error { b.proof = parts; return b.fail }
+func (b *bucket) Write(p []byte) error     { b.b.Write(p); return b.fail }
+func (b *bucket) End(reason wire.Reason)   { b.ends = append(b.ends, reason) }
 
 func data(request uint64, b string) []byte {
 	return append(wire.AppendData(nil, request, len(b)), b...)
@@ -198,6 +202,7 @@ func TestARuleThatIsBrokenEndsTheSessionAndIsCounted(t *testing.T) {
 		"a second use":                   frame(&wire.Use{}),
 		"data for no request":            data(9, "x"),
 		"data for a request that ended":  append(frame(&wire.End{Request: 1}), data(1, "x")...),
+		"a proof for no request":         frame(&wire.Proof{Request: 9, Parts: make([]byte, 32)}),
 		"an end of no request":           frame(&wire.End{Request: 9}),
 		"a second end":                   append(frame(&wire.End{Request: 1}), frame(&wire.End{Request: 1})...),
 		"a request number again":         append(frame(get), frame(get)...),
@@ -566,6 +571,72 @@ func TestWhatIsServedIsTheBytesAndOneEnd(t *testing.T) {
 			if ends[request] != want || !slices.Equal(done[request], []wire.Reason{want}) {
 				t.Errorf("request %d ended with %v and %v, want %v", request, ends[request], done[request], want)
 			}
+		}
+	})
+}
+
+// What has not come yet holds nobody up, and goes as it comes.
+func TestWhatIsServedMayHaveToComeItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := inUse(t, nil)
+		b := bytes.NewReader([]byte("0123456789"))
+		var ready atomic.Int64
+		var lost atomic.Bool
+		proof := bytes.Repeat([]byte{7}, 64)
+		comes := func() (int64, bool) { return ready.Load(), lost.Load() }
+		says := func(want ...any) {
+			t.Helper()
+			if got := k.hears(); !reflect.DeepEqual(got, want) {
+				t.Errorf("it sent %v, want %v", got, want)
+			}
+		}
+		for i := range uint64(3) {
+			k.says(&wire.Get{Channel: 1, Credit: i + 1, Request: i + 1})
+		}
+		ready.Store(3)
+		k.s.Serve(Serving{Request: 1, From: b, Len: 10, Ready: comes, Proof: func() []byte { return proof }})
+		says(&wire.Proof{Request: 1, Parts: proof}, raw{1, "012"})
+		k.s.Serve(Serving{Request: 2, From: b, Len: 9, Proof: func() []byte { return nil }})
+		says(raw{2, "012345678"}, &wire.End{Request: 2})
+		k.s.More()
+		says(nil...)
+		ready.Store(10)
+		k.s.More()
+		says(raw{1, "3456789"}, &wire.End{Request: 1})
+
+		ready.Store(0)
+		k.s.Serve(Serving{Request: 3, From: b, Len: 10, Ready: comes})
+		says(nil...)
+		ready.Store(4)
+		lost.Store(true)
+		k.s.More()
+		says(raw{3, "0123"}, &wire.End{Request: 3, Reason: wire.ReasonMissing}) // what there is goes first
+
+		ready.Store(0)
+		lost.Store(false)
+		k.says(&wire.Get{Channel: 1, Credit: 4, Request: 4})
+		k.s.Serve(Serving{Request: 4, From: b, Len: 10, Ready: comes})
+		k.says(&wire.Cancel{Request: 4})
+		says(&wire.End{Request: 4, Reason: wire.ReasonCancelled})
+		k.goesOn()
+	})
+}
+
+func TestAProofComesToItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := inUse(t, nil)
+		good, bad := &bucket{}, &bucket{fail: errors.New("it proves nothing")}
+		k.s.Get(wire.Get{Channel: 1, Credit: 1, Proof: true}, good)
+		k.s.Get(wire.Get{Channel: 1, Credit: 2, Proof: true}, bad)
+		k.hears()
+		proof := bytes.Repeat([]byte{7}, 64)
+		k.says(&wire.Proof{Request: 1, Parts: proof}, &wire.Proof{Request: 2, Parts: proof}, &wire.Proof{Request: 2, Parts: proof[:32]})
+		k.goesOn()
+		if got := k.hears(); len(got) != 1 || *got[0].(*wire.Cancel) != (wire.Cancel{Request: 2}) {
+			t.Errorf("it sent %v", got)
+		}
+		if !bytes.Equal(good.proof, proof) || !bytes.Equal(bad.proof, proof) {
+			t.Errorf("the proofs %x and %x came", good.proof, bad.proof)
 		}
 	})
 }

@@ -19,7 +19,7 @@ const maxFrameHead = wire.HeaderSize + 10
 type errReason interface{ Reason() wire.Reason }
 
 // write sends control messages, and between them the data of what is served, one request after the other: the sooner one is
-// complete, the sooner others can be given it.
+// complete, the sooner others can be given it. One that has to wait for its bytes lets the next one go first.
 func (s *Session) write(ctx context.Context) error {
 	var frame, batch []byte
 	pace := newPace(s.cfg.Below)
@@ -42,12 +42,8 @@ func (s *Session) write(ctx context.Context) error {
 				again(busyPing)
 			}
 		}
-		var v *Serving
-		cancelled := false
-		if len(s.served) > 0 {
-			v = s.served[0]
-			cancelled = s.gets[v.Request]
-		}
+		v, end := s.following()
+		waits := len(s.served) > 0
 		s.mu.Unlock()
 		if len(batch) > 0 {
 			if err := s.put(ctx, batch); err != nil {
@@ -69,7 +65,9 @@ func (s *Session) write(ctx context.Context) error {
 			if cap(batch) > 64<<10 {
 				batch = nil
 			}
-			frame = nil
+			if !waits {
+				frame = nil
+			}
 			pace.idle()
 			select {
 			case <-ctx.Done():
@@ -84,14 +82,14 @@ func (s *Session) write(ctx context.Context) error {
 			again(s.ping(ctx, busy))
 		default:
 		}
-		if cancelled {
-			s.finish(v, wire.ReasonCancelled)
+		if end != wire.ReasonOK {
+			s.finish(v, end)
 			continue
 		}
 		if frame == nil {
 			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
 		}
-		if wait, err := s.hold(ctx, pace, &turn, v.Len-v.at, unflushed); err != nil {
+		if wait, err := s.hold(ctx, pace, &turn, v.ready-v.at, unflushed); err != nil {
 			return err
 		} else if wait > 0 {
 			unflushed = 0
@@ -115,6 +113,25 @@ func (s *Session) write(ctx context.Context) error {
 		}
 		pace.sent(time.Now(), n)
 	}
+}
+
+// following returns what is served next: the first one of which there is something to send, or that ends, with a reason why. s.mu is held.
+func (s *Session) following() (v *Serving, end wire.Reason) {
+	for _, v := range s.served {
+		lost := false
+		if v.ready = v.Len; v.Ready != nil {
+			v.ready, lost = v.Ready()
+		}
+		switch {
+		case s.gets[v.Request]:
+			return v, wire.ReasonCancelled
+		case v.at < v.ready || v.at == v.Len:
+			return v, wire.ReasonOK
+		case lost:
+			return v, wire.ReasonMissing
+		}
+	}
+	return nil, wire.ReasonOK
 }
 
 // hold returns how long to wait before the next frame, 0 if it may go; what was written before has left then. Who takes nothing for too
@@ -167,8 +184,16 @@ func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size 
 		if !s.check(v) {
 			return 0, nil
 		}
+		if v.Proof != nil {
+			if parts := v.Proof(); parts != nil {
+				frame = wire.Append(frame[:0], &wire.Proof{Request: v.Request, Parts: parts})
+				if err := s.put(ctx, frame); err != nil {
+					return 0, err
+				}
+			}
+		}
 	}
-	want := int(min(int64(size), v.Len-v.at))
+	want := int(min(int64(size), v.ready-v.at))
 	if want > 0 {
 		frame = wire.AppendData(frame[:0], v.Request, want)
 		head := len(frame)

@@ -124,6 +124,17 @@ func (t *Taker) siteHas(now time.Duration, g *giverOf, piece uint32) {
 	}
 }
 
+// siteLost takes in that a neighbour inside does not have a piece after all.
+func (t *Taker) siteLost(g *giverOf, piece uint32) {
+	s, in := t.site, g.inside
+	if in.pieces--; in.doubted {
+		return
+	}
+	if s.level[piece]--; s.level[piece] == 0 {
+		s.lacking.set(piece)
+	}
+}
+
 // siteForget takes in that a neighbour inside has nothing any more.
 func (t *Taker) siteForget(g *giverOf) {
 	t.count(g, -1)
@@ -433,7 +444,7 @@ func (t *Taker) pickOutside(now time.Duration, g *giverOf) (uint32, bool) {
 func (t *Taker) rescue(now time.Duration, g *giverOf, n int) (uint32, bool) {
 	for _, f := range t.flights {
 		from := t.peers[f.peer].inside
-		if from == nil || !from.doubted || f.peer == n || !g.hasPiece(f.piece) || t.site.all > 0 || !t.site.lacking.has(f.piece) {
+		if from == nil || !from.doubted || f.peer == n || !g.hasPiece(f.piece) || t.circles(g, f.piece) || t.site.all > 0 || !t.site.lacking.has(f.piece) {
 			continue
 		}
 		if _, copies := t.copies(f.piece); copies < maxCopies && now-f.began >= trustTime {

@@ -289,7 +289,11 @@ func TestWhatIsKnownOfASiteIsWhatItsPeersHave(t *testing.T) {
 			n := rapid.IntRange(0, 5).Draw(t, "peer")
 			p := uint32(rapid.IntRange(0, pieces-1).Draw(t, "piece"))
 			now += time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			switch rapid.IntRange(0, 11).Draw(t, "what") {
+			case 10:
+				k.Begun(now, n, p)
+			case 11:
+				k.Failed(now, n, p, FailRejected)
 			case 0:
 				if k.peer(n) == nil {
 					if k.AddPeer(n, n); n > 1 {

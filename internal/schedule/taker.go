@@ -60,6 +60,11 @@ const (
 	vainTime = 50 * time.Millisecond
 	// breakPause is how long one is not asked who went with a request under way, and has never sent a piece, doubling with each time up to stallPause.
 	breakPause = time.Second
+	// passShare is how many times less than an equal part of the best rate a piece may come and still be passed on while it does: who takes one that comes slowly
+	// has it slowly, too, and could have another one fast.
+	passShare = 4
+	// maxBegun is how many pieces of one neighbour are believed to be on their way to it. It has no use for more.
+	maxBegun = 1024
 	// window is how many pieces ahead of the first missing one a sequential taker picks.
 	window = 64
 )
@@ -108,6 +113,7 @@ type Taker struct {
 	outsiders int      // requests under way to neighbours that are not in it
 	speed     float64  // bytes per second at which pieces came, in the mean of all neighbours
 	lost      []Cancel // requests that were given up for others, to be cancelled
+	forwarded pieceSet // pieces that neighbours were told of before they were whole
 }
 
 // supplier is an identity. It outlives its neighbours, so that nobody gains by coming back.
@@ -123,6 +129,7 @@ type giverOf struct {
 	*supplier
 	all     bool
 	has     pieceSet
+	begun   []uint32      // of those: what is on its way to it still
 	useful  uint32        // pieces that it has and we lack
 	told    Want          // how much it was told last that it is wanted
 	turn    uint64        // when that was
@@ -153,12 +160,13 @@ type flight struct {
 	turn  time.Duration // when one came last of a request before it, to the same neighbour
 
 	doubted bool // of one who has never sent anything nothing has come for a while: the piece can be picked all the same
+	told    bool // neighbours know that the piece comes
 }
 
 // NewTaker makes a taker that knows no neighbours.
 func NewTaker(cfg TakerConfig) *Taker {
 	cfg.Limit.Piece(cfg.PieceLen(0))
-	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand), suppliers: make(map[int]*supplier)}
+	t := &Taker{cfg: cfg, missing: newPieceSet(cfg.Pieces), forwarded: newPieceSet(cfg.Pieces), pickable: newRarity(cfg.Pieces, cfg.Rand), suppliers: make(map[int]*supplier)}
 	for p := range cfg.Pieces {
 		if !cfg.Have(p) {
 			t.missing.set(p)
@@ -226,10 +234,71 @@ func (t *Taker) Asked(n int) int64 {
 	return 0
 }
 
+// begins says whether a neighbour has the beginning of a piece, and waits for the rest itself.
+func (g *giverOf) begins(piece uint32) bool { return slices.Contains(g.begun, piece) }
+
+// ended says that a piece is not on its way to a neighbour any more.
+func (g *giverOf) ended(piece uint32) (was bool) {
+	i := slices.Index(g.begun, piece)
+	if i >= 0 {
+		g.begun = slices.Delete(g.begun, i, i+1)
+	}
+	return i >= 0
+}
+
+// Begun says that a neighbour has the beginning of a piece, and passes on what comes of it.
+func (t *Taker) Begun(now time.Duration, n int, piece uint32) {
+	if g := t.peer(n); g != nil && piece < t.cfg.Pieces && !g.hasPiece(piece) && len(g.begun) < maxBegun {
+		t.Has(now, n, piece)
+		g.begun = append(g.begun, piece)
+	}
+}
+
+// Lost says that a piece of which a neighbour has the beginning does not come to it any more.
+func (t *Taker) Lost(n int, piece uint32) {
+	if g := t.peer(n); g != nil && piece < t.cfg.Pieces {
+		t.loses(g, piece)
+	}
+}
+
+// loses takes in that a neighbour will not have a piece after all of which it had the beginning, as far as it has said.
+func (t *Taker) loses(g *giverOf, piece uint32) {
+	if !g.ended(piece) {
+		return
+	}
+	g.has.clear(piece)
+	t.pickable.change(piece, false)
+	if g.inside != nil {
+		t.siteLost(g, piece)
+	}
+	if t.missing.has(piece) {
+		g.useful--
+	}
+}
+
+// PassOn says whether neighbours are to be told of a piece that a neighbour sends, of which the first part is verified: once for each request. A piece that
+// comes slowly is not passed on before it is whole.
+func (t *Taker) PassOn(now time.Duration, n int, piece uint32) bool {
+	fs, copies := t.copies(piece)
+	for _, f := range fs[:copies] {
+		if f.peer != n || f.told {
+			continue
+		}
+		best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
+		if float64(f.got) < best/(passShare*enough)*(now-f.began).Seconds() {
+			return false
+		}
+		f.told = true
+		t.forwarded.set(piece)
+		return true
+	}
+	return false
+}
+
 // Has says that a neighbour has a piece.
 func (t *Taker) Has(now time.Duration, n int, piece uint32) {
 	g := t.peer(n)
-	if g == nil || piece >= t.cfg.Pieces || g.hasPiece(piece) {
+	if g == nil || piece >= t.cfg.Pieces || g.ended(piece) || g.hasPiece(piece) {
 		return
 	}
 	g.has.set(piece)
@@ -273,7 +342,7 @@ func (t *Taker) Reset(_ time.Duration, n int) {
 			t.pickable.change(p, false)
 		}
 	}
-	g.all, g.useful = false, 0
+	g.all, g.useful, g.begun = false, 0, nil
 }
 
 // RemovePeer forgets a neighbour. What it was asked for is free for others.
@@ -398,6 +467,9 @@ func (f *flight) silent(now time.Duration) time.Duration { return now - max(f.la
 // suits says whether a piece that can be picked may be asked of a neighbour: one that others are asked for, in vain so far, only of one that has
 // sent some. If there is none, anybody may have a try.
 func (t *Taker) suits(now time.Duration, g *giverOf, piece uint32) bool {
+	if t.circles(g, piece) {
+		return false
+	}
 	if t.doubts == 0 {
 		return true
 	}
@@ -409,6 +481,11 @@ func (t *Taker) suits(now time.Duration, g *giverOf, piece uint32) bool {
 		return false
 	}
 	return g.proven || !t.proven(now, piece)
+}
+
+// circles says whether a neighbour could wait for a piece that we would wait for: it has it to come, and others were told that we have, too.
+func (t *Taker) circles(g *giverOf, piece uint32) bool {
+	return t.forwarded.has(piece) && g.begins(piece)
 }
 
 // proven says whether one has a piece who has sent some, and may be asked for it.
@@ -657,7 +734,7 @@ func (t *Taker) sample(now time.Duration, g *giverOf, may func(uint32) bool) (be
 func (t *Taker) endgame(now time.Duration, g *giverOf, n int) (best uint32, ok bool) {
 	worst := time.Duration(-1)
 	for _, f := range t.flights {
-		if f.peer == n || !g.hasPiece(f.piece) || !t.last(f.piece) || !g.proven && now-f.began < stallTime && t.proven(now, f.piece) {
+		if f.peer == n || !g.hasPiece(f.piece) || t.circles(g, f.piece) || !t.last(f.piece) || !g.proven && now-f.began < stallTime && t.proven(now, f.piece) {
 			continue
 		}
 		rest := t.rest(now, f)
@@ -816,6 +893,7 @@ func (t *Taker) Failed(now time.Duration, n int, piece uint32, kind FailKind) {
 	fs, copies := t.copies(piece)
 	asked := slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n })
 	if g := t.peer(n); g != nil && asked && kind != FailOurs {
+		t.loses(g, piece)
 		if kind == FailGone {
 			g.breaks(now)
 		}
@@ -924,6 +1002,7 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 	}
 	for _, c := range stalled {
 		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
+			t.loses(t.peers[c.Peer], c.Piece)
 			t.peers[c.Peer].paused = now + stallPause
 			t.siteStalled(c.Peer)
 		}

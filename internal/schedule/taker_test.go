@@ -486,7 +486,13 @@ func TestATakersCountsAreWhatARecountFinds(t *testing.T) {
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
 			n, p := rapid.IntRange(0, peers-1).Draw(t, "peer"), rapid.Uint32Range(0, pieces+1).Draw(t, "piece")
 			key := fmt.Sprint(n, " ", p)
-			switch rapid.IntRange(0, 10).Draw(t, "what") {
+			switch rapid.IntRange(0, 13).Draw(t, "what") {
+			case 11:
+				k.Begun(now, n, p)
+			case 13:
+				k.Lost(n, p)
+			case 12:
+				k.PassOn(now, n, p)
 			case 0:
 				if k.peer(n) == nil {
 					k.AddPeer(n, n)
@@ -573,6 +579,16 @@ func recount(t *rapid.T, k *Taker) {
 		}
 		if asked != g.asked {
 			t.Fatalf("neighbour %d: %d bytes asked, counted %d", n, asked, g.asked)
+		}
+		for i, p := range g.begun {
+			if !g.has.has(p) || slices.Contains(g.begun[:i], p) {
+				t.Fatalf("neighbour %d: piece %d has begun, and is not there, or twice", n, p)
+			}
+		}
+		for _, f := range k.flights {
+			if f.peer == n && f.told && !k.forwarded.has(f.piece) {
+				t.Fatalf("piece %d is told, and not known to be", f.piece)
+			}
 		}
 		if useful != g.useful || own != g.flights {
 			t.Fatalf("neighbour %d: %d useful, %d under way, counted %d, %d", n, useful, own, g.useful, g.flights)

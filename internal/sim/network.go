@@ -17,15 +17,16 @@ type link struct {
 	dirty bool
 }
 
-// flow is what one peer sends to another, piece by piece in the order of their requests.
+// flow is what one peer sends to another, piece by piece in the order of their requests. One of which there is nothing to send yet lets the next one go first.
 type flow struct {
 	from, to *peer
 	links    []*link
 	queue    []*request
+	on       bool // it is on its links: there is something to send of the first request
 	rate     float64
 	at       time.Duration // when left was right
 	left     float64       // bytes of the first request
-	version  uint32        // of the event that ends it
+	version  uint32        // of the event that ends its part
 	gone     bool
 }
 
@@ -35,18 +36,12 @@ type network struct {
 	dirty []*link
 }
 
-// start begins to send a request over the connection between two peers.
+// send begins to send a request over the connection between two peers.
 func (n *network) send(f *flow, r *request) {
 	f.queue = append(f.queue, r)
-	if len(f.queue) > 1 {
-		return
+	if !f.on {
+		n.pick(f)
 	}
-	f.left, f.at, f.rate = float64(r.size), n.w.now, 0
-	for _, l := range f.links {
-		l.flows = append(l.flows, f)
-		n.mark(l)
-	}
-	n.settle()
 }
 
 // advance brings a flow to the present.
@@ -55,21 +50,37 @@ func (n *network) advance(f *flow) {
 	f.at = n.w.now
 }
 
-// next ends the first request of a flow, and begins the one behind it.
-func (n *network) next(f *flow) {
-	f.queue = f.queue[1:]
-	if len(f.queue) > 0 {
-		f.left, f.at = float64(f.queue[0].size), n.w.now
+// pick goes on with the first request of which there is something to send. The flow is off its links while there is none.
+func (n *network) pick(f *flow) {
+	i := slices.IndexFunc(f.queue, func(r *request) bool { return r.sent < f.from.there(r) })
+	if i < 0 {
+		n.off(f)
+		return
+	}
+	r := f.queue[i]
+	copy(f.queue[1:], f.queue[:i])
+	f.queue[0] = r
+	f.left, f.at = float64(r.size-r.sent), n.w.now
+	if f.on {
 		n.due(f)
 		return
 	}
-	n.stop(f)
+	f.on, f.rate = true, 0
+	for _, l := range f.links {
+		l.flows = append(l.flows, f)
+		n.mark(l)
+	}
+	n.settle()
 }
 
-// stop takes a flow off its links.
-func (n *network) stop(f *flow) {
-	f.queue, f.rate = nil, 0
+// off takes a flow off its links.
+func (n *network) off(f *flow) {
 	f.version++
+	f.rate = 0
+	if !f.on {
+		return
+	}
+	f.on = false
 	for _, l := range f.links {
 		if i := slices.Index(l.flows, f); i >= 0 {
 			l.flows[i] = l.flows[len(l.flows)-1]
@@ -80,23 +91,32 @@ func (n *network) stop(f *flow) {
 	n.settle()
 }
 
-// cancel takes a request out of a flow.
-func (n *network) cancel(f *flow, r *request) {
+// stop ends a flow.
+func (n *network) stop(f *flow) {
+	f.queue = nil
+	n.off(f)
+}
+
+// remove takes a request out of a flow, and goes on with another one.
+func (n *network) remove(f *flow, r *request) {
 	i := slices.Index(f.queue, r)
-	switch {
-	case i < 0:
-	case i == 0:
+	if i < 0 {
+		return
+	}
+	first := i == 0 && f.on
+	if first {
 		n.advance(f)
 		r.sent = r.size - int64(max(f.left, 0))
-		n.next(f)
-	default:
-		f.queue = slices.Delete(f.queue, i, i+1)
+	}
+	f.queue = slices.Delete(f.queue, i, i+1)
+	if first {
+		n.pick(f)
 	}
 }
 
 // sentOf returns how many bytes of a request have gone.
 func (n *network) sentOf(f *flow, r *request) int64 {
-	if len(f.queue) == 0 || f.queue[0] != r {
+	if !f.on || f.queue[0] != r {
 		return r.sent
 	}
 	left := f.left - f.rate*(n.w.now-f.at).Seconds()
@@ -183,7 +203,7 @@ func (l *link) fair() float64 {
 	return math.Inf(1)
 }
 
-// due plans the end of a flow's first request.
+// due plans the end of the part that a flow sends.
 func (n *network) due(f *flow) {
 	f.version++
 	if f.rate <= 0 || math.IsInf(f.rate, 1) {
@@ -192,6 +212,10 @@ func (n *network) due(f *flow) {
 		}
 		return
 	}
-	in := time.Duration(max(f.left, 0) / f.rate * float64(time.Second))
+	rest := max(f.left-float64(f.queue[0].behind(n.w.part())), 0)
+	in := time.Duration(rest / f.rate * float64(time.Second))
 	n.w.at(n.w.now+in, event{kind: evSent, flow: f, version: f.version})
 }
+
+// behind returns how many bytes of a request come after the part of which some are sent.
+func (r *request) behind(part int64) int64 { return max(r.size-(r.sent/part+1)*part, 0) }

@@ -42,6 +42,7 @@ type part struct {
 	seed  bool
 	wants bool
 	have  []bool
+	parts map[uint32]int64 // of pieces that are not there: how many bytes from the first on are
 	count uint32
 	taker *schedule.Taker
 	asked []*request // under way
@@ -65,12 +66,14 @@ type request struct {
 	piece   uint32
 	size    int64
 	sent    int64
-	counted int64 // that the taker was told of
+	come    int64 // bytes that have arrived
+	counted int64 // bytes that the taker was told of
 	credit  uint64
 	giver   *conn // its end
 	taker   *conn
 	bad     bool
 	dropped bool // the taker has given it up
+	lost    bool // the giver waits for the rest no more
 }
 
 func newPeer(w *world, id int, cfg Peer) *peer {
@@ -101,7 +104,7 @@ func (p *peer) start() {
 		if t.seed || !t.wants {
 			continue
 		}
-		t.have = make([]bool, w.cfg.Pieces)
+		t.have, t.parts = make([]bool, w.cfg.Pieces), make(map[uint32]int64)
 		if old != nil {
 			copy(t.have, old.have)
 			t.count = old.count
@@ -277,7 +280,11 @@ func (c *conn) end() {
 				p.w.result.Wasted += p.w.net.sentOf(c.other.out, r)
 			}
 		}
+		gone := slices.Clone(t.asked)
 		t.asked = slices.DeleteFunc(t.asked, func(r *request) bool { return r.taker == c })
+		for _, r := range gone {
+			p.loses(t, r)
+		}
 		if t.taker != nil {
 			t.taker.RemovePeer(p.w.now, c.n)
 		}
@@ -312,9 +319,21 @@ func (c *conn) hear(e *event) {
 		if t.taker != nil {
 			t.taker.HasAll(now, c.n)
 		}
-	case evHave:
+	case evLost:
 		for _, piece := range e.list {
 			if t.taker != nil {
+				t.taker.Lost(c.n, piece)
+			}
+		}
+		p.wants(int(e.content))
+		return
+	case evHave, evBegun:
+		for _, piece := range e.list {
+			switch {
+			case t.taker == nil:
+			case e.kind == evBegun:
+				t.taker.Begun(now, c.n, piece)
+			default:
 				t.taker.Has(now, c.n, piece)
 			}
 			p.giver.HasNow(int(e.content), c.n, piece)
@@ -341,6 +360,9 @@ func (c *conn) hear(e *event) {
 			c.wanted(e.content, later(e.on))
 		}
 		p.giver.Pass(now, c.n, e.credit, e.on)
+	case evPart:
+		p.part(c, t, e.req)
+		return
 	case evArrived:
 		p.arrived(c, t, e.req)
 	case evCancel:
@@ -385,6 +407,11 @@ func (c *conn) serve(e *event) {
 	if p.cfg.Behaviour == Staller {
 		return
 	}
+	if t := p.parts[e.content]; p.there(r) < r.size && !t.asks(r.piece) {
+		p.giver.Ended(p.w.now, c.n, e.credit, false)
+		p.w.tell(c, event{kind: evEnd, content: e.content, req: r})
+		return
+	}
 	r.bad = p.cfg.Behaviour == Liar
 	c.serving = append(c.serving, r)
 	p.w.net.send(c.out, r)
@@ -392,16 +419,95 @@ func (c *conn) serve(e *event) {
 
 // cancelled ends a request that the other does not want any more.
 func (c *conn) cancelled(r *request) {
-	p := c.own
 	if !slices.Contains(c.serving, r) {
 		return
 	}
+	c.endless(r)
+}
+
+// endless ends a request without its piece.
+func (c *conn) endless(r *request) {
+	p := c.own
 	c.serving = slices.DeleteFunc(c.serving, func(o *request) bool { return o == r })
-	p.w.net.cancel(c.out, r)
+	p.w.net.remove(c.out, r)
 	p.gave(c.other.own, r.sent)
 	p.giver.Progress(p.w.now, c.n, r.credit, r.sent)
 	p.giver.Ended(p.w.now, c.n, r.credit, false)
 	p.w.tell(c, event{kind: evEnd, content: int32(r.content), req: r})
+}
+
+// there returns how many bytes of what is asked for can be sent by now.
+func (p *peer) there(r *request) int64 {
+	if t := p.parts[r.content]; !t.seed && !t.have[r.piece] {
+		return t.parts[r.piece]
+	}
+	return r.size
+}
+
+// asks says whether a piece is on its way.
+func (t *part) asks(piece uint32) bool {
+	return slices.ContainsFunc(t.asked, func(r *request) bool { return r.piece == piece })
+}
+
+// given ends a request of which all has gone that there will be.
+func (p *peer) given(r *request) {
+	if r.lost && r.sent >= p.there(r) {
+		r.giver.endless(r)
+	}
+}
+
+// more goes on with what waits for a piece.
+func (p *peer) more(r *request) {
+	for _, c := range p.conns {
+		if c != nil && !c.out.on && slices.ContainsFunc(c.serving, func(o *request) bool { return o.content == r.content && o.piece == r.piece }) {
+			p.w.net.pick(c.out)
+		}
+	}
+}
+
+// loses ends what waits for a piece that is not on its way any more, and is not there.
+func (p *peer) loses(t *part, r *request) {
+	if t.taker == nil || t.have[r.piece] || t.asks(r.piece) {
+		return
+	}
+	for _, c := range p.conns {
+		if c == nil {
+			continue
+		}
+		c.news[r.content].Lost(p.w.now, r.piece)
+		c.plan(r.content)
+		for _, o := range slices.Clone(c.serving) {
+			if o.content == r.content && o.piece == r.piece {
+				o.lost = true
+				p.given(o)
+			}
+		}
+	}
+}
+
+// part takes in that a part of a piece has come. A piece that is wrong is so in its last part.
+func (p *peer) part(c *conn, t *part, r *request) {
+	r.come += p.w.part()
+	if t.taker == nil || t.have[r.piece] || r.dropped {
+		return
+	}
+	t.parts[r.piece] = max(t.parts[r.piece], r.come)
+	p.more(r)
+	p.measure()
+	if !t.taker.PassOn(p.w.now, c.n, r.piece) {
+		return
+	}
+	for _, other := range p.conns {
+		if other == nil || other == c {
+			continue
+		}
+		news := &other.news[r.content]
+		if o := other.other.own.parts[r.content]; !news.Spoken() || !o.seed && o.count < p.w.cfg.Pieces {
+			news.Begun(p.w.now, r.piece, other.eager(r.content))
+			other.plan(r.content)
+		}
+	}
+	p.act()
 }
 
 // ended is the end of a request without a piece.
@@ -413,6 +519,7 @@ func (p *peer) ended(t *part, r *request) {
 	if t.taker != nil && !r.dropped {
 		t.taker.Failed(p.w.now, r.taker.n, r.piece, schedule.FailRejected)
 	}
+	p.loses(t, r)
 }
 
 // arrived is the end of a request with its piece.
@@ -431,10 +538,13 @@ func (p *peer) arrived(c *conn, t *part, r *request) {
 		t.taker.Failed(now, c.n, r.piece, schedule.FailBad)
 		p.banned[c.other.own.id] = true
 		c.close()
+		p.loses(t, r)
 		return
 	}
 	t.have[r.piece] = true
+	delete(t.parts, r.piece)
 	t.count++
+	p.more(r)
 	for _, loser := range t.taker.Verified(now, r.piece) {
 		p.cancel(t, loser, r)
 	}
@@ -527,8 +637,11 @@ func (p *peer) tellNews(life uint32) {
 
 // flush tells the other what it has not been told.
 func (c *conn) flush(content int32) {
-	if list := c.news[content].Take(c.own.w.now); len(list) > 0 {
-		c.own.w.tell(c, event{kind: evHave, content: content, list: slices.Clone(list), piece: int64(list[0])})
+	told := c.news[content].Take(c.own.w.now)
+	for i, list := range [][]uint32{told.Whole, told.Lost, told.Begun} {
+		if len(list) > 0 {
+			c.own.w.tell(c, event{kind: []kind{evHave, evLost, evBegun}[i], content: content, list: slices.Clone(list), piece: int64(list[0])})
+		}
 	}
 }
 
@@ -594,7 +707,7 @@ func (p *peer) tick(life uint32) {
 // measure tells the schedule what has gone and come by now.
 func (p *peer) measure() {
 	w := p.w
-	for _, f := range p.up.flows {
+	for _, f := range p.up.flows { // what waits was told when it began to
 		r := f.queue[0]
 		p.giver.Progress(w.now, r.giver.n, r.credit, w.net.sentOf(f, r))
 	}

@@ -107,8 +107,9 @@ func TestEverybodyFinishes(t *testing.T) {
 func TestFlowsShareLinksMaxMinFairly(t *testing.T) {
 	for seed := range uint64(200) {
 		chance := rand.New(rand.NewPCG(seed, 1))
-		w := &world{rand: chance}
+		w := &world{rand: chance, cfg: Config{PieceSize: 1 << 40, Parts: 1}}
 		w.net.w = w
+		source := &peer{parts: []*part{{seed: true}}}
 		var links []*link
 		for range 6 {
 			links = append(links, &link{rate: 1 + 9*chance.Float64(), level: math.Inf(1)})
@@ -116,7 +117,7 @@ func TestFlowsShareLinksMaxMinFairly(t *testing.T) {
 		var flows []*flow
 		for range 1 + chance.IntN(12) {
 			a := chance.IntN(6)
-			f := &flow{links: []*link{links[a], links[(a+1+chance.IntN(5))%6]}}
+			f := &flow{from: source, links: []*link{links[a], links[(a+1+chance.IntN(5))%6]}}
 			flows = append(flows, f)
 			w.net.send(f, &request{size: 1 << 40})
 		}

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"shoal/internal/content"
 )
 
 // Behaviour says how a peer treats others.
@@ -44,7 +46,8 @@ type Config struct {
 	Seed       uint64
 	Pieces     uint32
 	PieceSize  int64
-	Contents   int // 0: one
+	Parts      int64 // of each piece, which are verified, and passed on, one by one; 0: as many as in the program
+	Contents   int   // 0: one
 	Peers      []Peer
 	Neighbours int           // that a peer has in the mean; 0: everybody
 	Delay      time.Duration // of every message and byte, one way
@@ -72,6 +75,7 @@ type kind uint8
 
 const (
 	evSent kind = iota
+	evPart
 	evArrived
 	evWant
 	evCredit
@@ -80,6 +84,8 @@ const (
 	evCancel
 	evEnd
 	evHave
+	evBegun
+	evLost
 	evAll
 	evClosed
 	evTick
@@ -178,6 +184,9 @@ func Run(cfg Config) Result {
 	if cfg.Limit == 0 {
 		cfg.Limit = time.Hour
 	}
+	if cfg.Parts == 0 {
+		cfg.Parts = content.MaxParts
+	}
 	w := &world{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), leave: make(map[int]*link)}
 	w.net.w = w
 	w.result.Done = make([]time.Duration, len(cfg.Peers))
@@ -245,14 +254,24 @@ func (w *world) happen(e *event) {
 	}
 }
 
-// left is the moment at which the last byte of a request has left its sender.
+// part returns how many bytes a part of a piece has.
+func (w *world) part() int64 { return w.cfg.PieceSize / w.cfg.Parts }
+
+// left is the moment at which the last byte of a part has left its sender.
 func (w *world) left(f *flow) {
-	r := f.queue[0]
-	r.sent = r.size
-	w.net.next(f)
-	p := f.from
+	r, p := f.queue[0], f.from
+	w.net.advance(f)
+	r.sent = r.size - r.behind(w.part())
+	p.giver.Progress(w.now, r.giver.n, r.credit, r.sent)
+	if r.sent < r.size {
+		w.tell(r.giver, event{kind: evPart, req: r, content: int32(r.content), piece: int64(r.piece)})
+		w.net.pick(f)
+		p.given(r)
+		return
+	}
+	f.queue = f.queue[1:]
+	w.net.pick(f)
 	p.gave(f.to, r.size)
-	p.giver.Progress(w.now, r.giver.n, r.credit, r.size)
 	p.giver.Ended(w.now, r.giver.n, r.credit, true)
 	r.giver.serving = slices.DeleteFunc(r.giver.serving, func(o *request) bool { return o == r })
 	w.tell(r.giver, event{kind: evArrived, req: r, content: int32(r.content), piece: int64(r.piece)})

@@ -228,6 +228,7 @@ func (d *Download) adopt(u *unfolding, have *bitset.BitSet) error {
 	defer d.mu.Unlock()
 	d.data, d.tree, d.want, d.chosen = u.t, u.t, u.want, u.chosen
 	d.have, d.count, d.news = have, have.Count(), bitset.New(have.Len())
+	clear(d.begun)
 	return nil
 }
 

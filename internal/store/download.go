@@ -68,6 +68,7 @@ type Download struct {
 	have    *bitset.BitSet
 	news    *bitset.BitSet // of those: what the journal does not say yet
 	writers map[uint32]*PieceWriter
+	begun   map[uint32]int64 // of pieces that are not verified: bytes from the first on that are
 	count   uint
 
 	lasting lasting
@@ -102,7 +103,7 @@ func OpenDownload(ctx context.Context, cfg DownloadConfig) (*Download, error) {
 	n := uint(cfg.Manifest.Geo.Pieces)
 	d := &Download{
 		cfg: cfg, m: cfg.Manifest, root: root, dir: PartialDir(cfg.Key), have: bitset.New(n), news: bitset.New(n),
-		writers: make(map[uint32]*PieceWriter), arrived: make(chan struct{}, 1), lasting: lasting{unsure: cfg.Unsure},
+		writers: make(map[uint32]*PieceWriter), begun: make(map[uint32]int64), arrived: make(chan struct{}, 1), lasting: lasting{unsure: cfg.Unsure},
 	}
 	open := d.open
 	if cfg.Directory {
@@ -534,14 +535,25 @@ func (d *Download) bytes(pieces *bitset.BitSet, count uint) int64 {
 	return n
 }
 
-// ReadAt reads bytes of pieces that are verified.
+// Verified returns how many bytes of a piece are verified, from its first on. They are never less again.
+func (d *Download) Verified(piece uint32) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.have.Test(uint(piece)) {
+		return d.m.Geo.Len(piece)
+	}
+	return d.begun[piece]
+}
+
+// ReadAt reads bytes that are verified.
 func (d *Download) ReadAt(b []byte, off int64) (int, error) {
 	g := d.m.Geo
-	if off < 0 || off+int64(len(b)) > g.Size {
+	end := off + int64(len(b))
+	if off < 0 || end > g.Size {
 		return 0, io.ErrUnexpectedEOF
 	}
-	for p := off / g.Piece; p*g.Piece < off+int64(len(b)); p++ {
-		if !d.Have(uint32(p)) {
+	for p := off / g.Piece; p*g.Piece < end; p++ {
+		if start := p * g.Piece; d.Verified(uint32(p)) < min(end-start, g.Piece) {
 			return 0, fmt.Errorf("%s: piece %d is not there yet", d.Path(), p)
 		}
 	}
@@ -554,7 +566,7 @@ func (d *Download) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // PieceWriter takes one copy of a piece, in order. The first one of a piece writes through to its place; any other is collected
-// in memory until it is known to be good.
+// in memory until it is known to be good. What is verified in the place is not written again.
 type PieceWriter struct {
 	d     *Download
 	piece uint32
@@ -562,6 +574,8 @@ type PieceWriter struct {
 	at    int64
 	own   bool // the place is this writer's; guarded by d.place
 	mem   []byte
+	proof []content.CV // of its parts; nil: there is none
+	good  int          // parts that were found to be as the proof says
 	ended bool
 }
 
@@ -579,7 +593,20 @@ func (d *Download) Begin(piece uint32) *PieceWriter {
 	return w
 }
 
-// Write takes the next bytes. More than the piece has is [ErrBadPiece].
+// Prove takes the values of the piece's parts, by which each part is verified when it has come. Values that do not prove themselves are
+// [ErrBadPiece].
+func (w *PieceWriter) Prove(parts []content.CV) error {
+	if w.ended {
+		return errEnded
+	}
+	if !w.d.m.Proves(w.piece, parts) {
+		return ErrBadPiece
+	}
+	w.proof = parts
+	return nil
+}
+
+// Write takes the next bytes. More than the piece has is [ErrBadPiece], and so is a part that is not what was proven.
 func (w *PieceWriter) Write(p []byte) error {
 	if w.ended {
 		return errEnded
@@ -591,6 +618,14 @@ func (w *PieceWriter) Write(p []byte) error {
 	_, _ = w.h.h.Write(p)
 	off := w.at
 	w.at += int64(len(p))
+	if w.proof != nil {
+		for parts := w.h.h.Parts(); w.good < len(parts); w.good++ {
+			if parts[w.good] != w.proof[w.good] {
+				w.at = w.d.m.Geo.Len(w.piece) + 1
+				return ErrBadPiece
+			}
+		}
+	}
 	if w.mem != nil {
 		w.mem = append(w.mem, p...)
 		return nil
@@ -600,7 +635,24 @@ func (w *PieceWriter) Write(p []byte) error {
 	if !w.own {
 		return nil // another copy was good first
 	}
-	return w.d.write(p, w.d.m.Geo.Offset(w.piece)+off)
+	if skip := min(max(w.d.Verified(w.piece)-off, 0), int64(len(p))); skip < int64(len(p)) {
+		if err := w.d.write(p[skip:], w.d.m.Geo.Offset(w.piece)+off+skip); err != nil {
+			return err
+		}
+	}
+	if w.good > 0 {
+		w.d.grow(w.piece, min(int64(w.good)*w.d.m.Geo.Part(), w.d.m.Geo.Len(w.piece)))
+	}
+	return nil
+}
+
+// grow takes in that so many bytes of a piece are verified, from its first on.
+func (d *Download) grow(piece uint32, bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if bytes > d.begun[piece] {
+		d.begun[piece] = bytes
+	}
 }
 
 var errEnded = errors.New("store: write to a piece that has ended")
@@ -654,6 +706,7 @@ func (w *PieceWriter) Commit() (first bool, err error) {
 	defer d.mu.Unlock()
 	d.have.Set(uint(w.piece))
 	d.news.Set(uint(w.piece))
+	delete(d.begun, w.piece)
 	d.count++
 	select {
 	case d.arrived <- struct{}{}:
@@ -677,6 +730,22 @@ func (d *Download) Await(ctx context.Context, off, n int64) error {
 		}
 	}
 	return nil
+}
+
+// Good returns how many parts of the copy were found to be right, and can be read. Of one that is collected in memory it is 0.
+func (w *PieceWriter) Good() int {
+	if w.mem != nil {
+		return 0
+	}
+	return w.good
+}
+
+// Parts returns the values of the parts that have come. They are valid until the copy is committed or aborted.
+func (w *PieceWriter) Parts() []content.CV {
+	if w.ended {
+		return nil
+	}
+	return w.h.h.Parts()
 }
 
 // Abort gives the copy up. After a commit it does nothing.

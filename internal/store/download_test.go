@@ -207,6 +207,82 @@ func TestAPieceThatNobodyHasWrittenWholeDoesNotCount(t *testing.T) {
 	f.has(d, "1")
 }
 
+// What is verified of a piece can be read before the rest has come, and whoever sends the piece again, and wrong, does not change it.
+func TestAPartIsReadAsSoonAsItIsVerified(t *testing.T) {
+	f := newFetching(t)
+	d := f.open(nil)
+	g, right := f.m.Geo, f.piece(1)
+	part := g.Part()
+	parts, err := PartsOf(bytes.NewReader(f.want), g, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := func(n int64) {
+		t.Helper()
+		got := make([]byte, n)
+		if _, err := d.ReadAt(got, g.Offset(1)); err != nil || !bytes.Equal(got, right[:n]) {
+			t.Errorf("the first %d bytes are not what they were (%v)", n, err)
+		}
+		if _, err := d.ReadAt(make([]byte, n+1), g.Offset(1)); err == nil && n < g.Piece {
+			t.Errorf("more than %d bytes are read", n)
+		}
+		if got := d.Verified(1); got != n {
+			t.Errorf("%d bytes are verified, want %d", got, n)
+		}
+	}
+	w := d.Begin(1)
+	if err := errors.Join(w.Write(right[:part]), w.Prove(parts), w.Write(right[part:part+1])); err != nil {
+		t.Fatal(err)
+	}
+	reads(part) // also what came before the proof
+	if err := w.Write(right[part+1 : 3*part-1]); err != nil {
+		t.Fatal(err)
+	}
+	reads(2 * part)
+	if err := w.Write([]byte{right[3*part-1] ^ 1}); !errors.Is(err, ErrBadPiece) {
+		t.Errorf("a wrong part is taken: %v", err)
+	}
+	if _, err := w.Commit(); !errors.Is(err, ErrBadPiece) {
+		t.Errorf("and so is the piece: %v", err)
+	}
+	reads(2 * part)
+
+	w = d.Begin(1)
+	if err := w.Write(bytes.Repeat([]byte{'x'}, int(part)+1000)); err != nil {
+		t.Fatal(err)
+	}
+	reads(2 * part)
+	w.Abort()
+	w = d.Begin(1)
+	if err := errors.Join(w.Prove(parts), w.Write(right[:3*part])); err != nil {
+		t.Fatal(err)
+	}
+	reads(3 * part)
+	if first, err := w.commit(right[3*part:]); !first || err != nil {
+		t.Errorf("%v, %v", first, err)
+	}
+	reads(g.Piece)
+	f.has(d, "1")
+}
+
+func TestAProofThatProvesNothingIsRefused(t *testing.T) {
+	f := newFetching(t)
+	d := f.open(nil)
+	parts, err := PartsOf(bytes.NewReader(f.want), f.m.Geo, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := d.Begin(0)
+	for _, wrong := range [][]content.CV{parts, parts[1:], nil} {
+		if err := w.Prove(wrong); !errors.Is(err, ErrBadPiece) {
+			t.Errorf("%d values are taken: %v", len(wrong), err)
+		}
+	}
+	if err := w.Write(f.piece(0)[:f.m.Geo.Part()]); err != nil || d.Verified(0) != 0 {
+		t.Errorf("%d bytes are verified without a proof (%v)", d.Verified(0), err)
+	}
+}
+
 func TestBytesThatAreNotThePieceAreBad(t *testing.T) {
 	f := newFetching(t)
 	d := f.open(nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +51,16 @@ func (h *hasher) piece(r io.ReaderAt, g content.Geometry, piece uint32, progress
 		}
 	}
 	return nil
+}
+
+// PartsOf returns the chaining values of the parts of a piece that r has.
+func PartsOf(r io.ReaderAt, g content.Geometry, piece uint32) ([]content.CV, error) {
+	h := hashers.Get().(*hasher)
+	defer hashers.Put(h)
+	if err := h.piece(r, g, piece, nil); err != nil {
+		return nil, err
+	}
+	return slices.Clone(h.h.Parts()), nil
 }
 
 // eachPiece calls do for the pieces that are wanted, in order, by as many goroutines as there are workers.

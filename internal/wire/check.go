@@ -189,7 +189,7 @@ func (m *Part) check() error {
 }
 
 func (m *Have) check() error {
-	if err := first(channel(m.Channel), piece(m.First), when((len(m.Bitmap) == 0) == (len(m.Runs) == 0), errRange)); err != nil {
+	if err := first(channel(m.Channel), piece(m.First), when((len(m.Bitmap) == 0) == (len(m.Runs) == 0) || m.Begun && m.Lost, errRange)); err != nil {
 		return err
 	}
 	if len(m.Bitmap) > MaxBitmap || len(m.Runs) > MaxRuns || len(m.Runs)%2 != 0 || uint64(m.First)+8*uint64(len(m.Bitmap)) > content.MaxPieces+7 {
@@ -225,6 +225,11 @@ func (m *Credit) check() error {
 
 func (m *Get) check() error {
 	return first(channel(m.Channel), piece(m.Piece), when(m.Credit == 0 || m.Request == 0, errRange))
+}
+
+func (m *Proof) check() error {
+	n := len(m.Parts)
+	return when(m.Request == 0 || n == 0 || n%32 != 0 || n > 32*content.MaxParts, errRange)
 }
 
 func (m *Pass) check() error   { return first(channel(m.Channel), when(m.Credit == 0, errRange)) }

@@ -25,6 +25,7 @@ var kinds = map[Type]reflect.Type{
 	TypeClaim:    reflect.TypeFor[Claim](),
 	TypeSeek:     reflect.TypeFor[Seek](),
 	TypeHere:     reflect.TypeFor[Here](),
+	TypeProof:    reflect.TypeFor[Proof](),
 	TypeEnter:    reflect.TypeFor[Enter](),
 	TypeOffer:    reflect.TypeFor[Offer](),
 	TypeHold:     reflect.TypeFor[Hold](),
@@ -108,6 +109,9 @@ func (*Seek) Type() Type { return TypeSeek }
 
 // Type returns TypeHere.
 func (*Here) Type() Type { return TypeHere }
+
+// Type returns TypeProof.
+func (*Proof) Type() Type { return TypeProof }
 
 // Type returns TypeEnter.
 func (*Enter) Type() Type { return TypeEnter }

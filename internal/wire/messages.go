@@ -36,6 +36,7 @@ const (
 	TypeClaim    Type = 45 // odd: who knows no sites ignores it
 	TypeSeek     Type = 47
 	TypeHere     Type = 49
+	TypeProof    Type = 51
 
 	TypeEnter   Type = 64
 	TypeOffer   Type = 66
@@ -184,7 +185,8 @@ type (
 		Bytes   []byte `cbor:"4,keyasint"`
 	}
 	// Have tells of pieces: of Bitmap's, most significant bit first, the first is piece First; or Runs, pairs of how many
-	// pieces to skip and how many there are, from First on. Of a snapshot all frames but the last have More.
+	// pieces to skip and how many there are, from First on. Of a snapshot all frames but the last have More. Pieces that have Begun are on their
+	// way to the sender, which passes on what has come, and what comes; those that are Lost were said to have begun, and do not come.
 	Have struct {
 		Channel uint64   `cbor:"1,keyasint"`
 		Epoch   uint64   `cbor:"2,keyasint"`
@@ -192,6 +194,8 @@ type (
 		Bitmap  []byte   `cbor:"4,keyasint,omitempty"`
 		Runs    []uint32 `cbor:"5,keyasint,omitempty"`
 		More    bool     `cbor:"6,keyasint,omitempty"`
+		Begun   bool     `cbor:"7,keyasint,omitempty"`
+		Lost    bool     `cbor:"8,keyasint,omitempty"`
 	}
 	// Reset begins a new epoch: the sender has nothing until it says so again.
 	Reset struct {
@@ -214,13 +218,20 @@ type (
 		Piece   *uint32 `cbor:"4,keyasint,omitempty"`
 		Insist  bool    `cbor:"5,keyasint,omitempty"`
 	}
-	// Get answers a [Credit]: send this piece.
+	// Get answers a [Credit]: send this piece; with Proof, and before that a [Proof] of its parts.
 	Get struct {
 		Channel uint64 `cbor:"1,keyasint"`
 		Epoch   uint64 `cbor:"2,keyasint"`
 		Credit  uint64 `cbor:"3,keyasint"`
 		Request uint64 `cbor:"4,keyasint"`
 		Piece   uint32 `cbor:"5,keyasint"`
+		Proof   bool   `cbor:"6,keyasint,omitempty"`
+	}
+	// Proof comes before the bytes of a request: the chaining values of the piece's parts, 32 bytes each, so that each part can be verified, and
+	// passed on, when it has come.
+	Proof struct {
+		Request uint64 `cbor:"1,keyasint"`
+		Parts   []byte `cbor:"2,keyasint"`
 	}
 	// Pass answers a [Credit]: nothing, which takes the want back; with Later, nothing now, which makes it one for later.
 	Pass struct {
