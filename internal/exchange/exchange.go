@@ -36,6 +36,9 @@ const (
 	maxInFlight = 256 << 20
 )
 
+// Neighbours is how many neighbours are enough for a content.
+const Neighbours = schedule.Neighbours
+
 // Reasons for which a session is ended, as the book of offences has them.
 const (
 	OffenceManifest = "wrong manifest"

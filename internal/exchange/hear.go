@@ -41,7 +41,10 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		l.with(n, m.Channel, func(ch *channel) {
 			l.wanted(ch, wanted(m.On, m.Later))
 			if m.Neighbours > 0 {
-				l.giver.SetGivers(n.id, int(min(m.Neighbours, math.MaxInt32)))
+				givers := int(min(m.Neighbours, math.MaxInt32))
+				if l.giver.SetGivers(n.id, givers); ch.c.taker != nil {
+					ch.c.taker.SetGivers(n.id, givers)
+				}
 			}
 			if ch.c.Manifest != nil {
 				l.giver.Want(l.now(), n.id, ch.c.number, ch.theirWant)
@@ -49,6 +52,8 @@ func (l *loop) hear(n *conn, m wire.Message) {
 		})
 	case *wire.Credit:
 		l.with(n, m.Channel, func(ch *channel) { l.hearCredit(ch, m) })
+	case *wire.Spare:
+		l.with(n, m.Channel, l.hearSpare)
 	case *wire.Claim:
 		l.with(n, m.Channel, func(ch *channel) { l.hearClaim(ch, m) })
 	case *wire.Pass:

@@ -480,6 +480,7 @@ func (l *loop) measure() {
 			for _, cancel := range c.taker.Tick(now) {
 				l.cancel(c, cancel.Peer, cancel.Piece)
 			}
+			l.offer(c)
 		}
 		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received

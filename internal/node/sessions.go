@@ -36,8 +36,8 @@ const (
 	maxDialling = 32
 	// maxPerPeer bounds the sessions of one peer, however many processes it says to be.
 	maxPerPeer = 32
-	// neighbours is how many sessions a content wants at most.
-	neighbours = 40
+	// neighbours is how many sessions a content wants at most, of those that we make.
+	neighbours = exchange.Neighbours
 	// fewNeighbours is when the server is asked for others: after drawEvery, and if that does not help, after a wait that doubles up to drawMost.
 	fewNeighbours = 20
 	drawEvery     = 5 * time.Second
@@ -460,6 +460,10 @@ func (ss *sessions) serve(ctx context.Context, tc *tls.Conn, under *peer.Coalesc
 	ss.m.near.leave(s)
 	ss.leave(s)
 	var offended *exchange.Offence
+	var bye *peer.ByeError
+	if errors.Is(cause, exchange.ErrSpare) || errors.As(err, &bye) && bye.Reason == wire.ReasonSpare {
+		ss.spare(who{id, s.Instance()})
+	}
 	if errors.As(cause, &offended) {
 		ss.m.book.Note(offended.Reason, s.Addr(), offended)
 		ss.ban(id)
@@ -532,6 +536,17 @@ func (ss *sessions) leave(s *peer.Session) {
 	if l := ss.open[k]; l != nil && l.s == s {
 		delete(ss.open, k)
 		ss.kick()
+	}
+}
+
+// spare leaves one alone for a while of which neither side had any use.
+func (ss *sessions) spare(k who) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, h := range ss.holders {
+		if c := h.candidates[k]; c != nil {
+			c.after = time.Now().Add(maxRedial)
+		}
 	}
 }
 

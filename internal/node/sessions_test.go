@@ -141,6 +141,24 @@ func TestAnAddressThatChangesWhileItIsDialled(t *testing.T) {
 	}
 }
 
+func TestWhoWasOfNoUseIsNotDialledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ss, id, a := newSessions(&Member{}), content.ID{1}, wire.PeerAddr{ID: wire.PeerID{1}, Instance: 1, Addrs: []string{"10.0.0.1:1"}}
+		ss.heard(&wire.Peers{ID: id, Snapshot: true, Added: []wire.PeerAddr{a}, Total: 1})
+		due, _ := ss.due()
+		ss.dialled(due[0].candidate, nil)
+		ss.spare(who{wire.PeerID{1}, 1})
+		time.Sleep(maxRedial - 1)
+		if due, _ := ss.due(); len(due) > 0 {
+			t.Errorf("%v is dialled", due[0].to)
+		}
+		time.Sleep(1)
+		if due, _ := ss.due(); len(due) != 1 {
+			t.Error("it is never dialled again")
+		}
+	})
+}
+
 // Who breaks the protocol is left alone for longer each time, what ends together counts once, and that is forgotten ten minutes after its end.
 func TestWhoBreaksTheProtocolIsLeftAloneForLongerEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -316,8 +316,12 @@ func slow(err error) error {
 func (s *Session) bye(ctx context.Context) error {
 	s.cfg.Conn.SetWriteDeadline(time.Now().Add(byeTime))
 	reason := wire.ReasonClosing
-	if errors.Is(context.Cause(ctx), ErrProtocol) {
+	var known errReason
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrProtocol):
 		reason = wire.ReasonProtocol
+	case errors.As(cause, &known):
+		reason = known.Reason()
 	}
 	_ = s.writeNow(&wire.Bye{Reason: reason}) // it may be gone already
 	return nil

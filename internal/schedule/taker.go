@@ -148,6 +148,9 @@ type giverOf struct {
 
 	vain     int           // passes of credits that it was not asked for, since it was asked for a piece
 	answered time.Duration // when a credit was answered last
+
+	givers  int           // neighbours that it says to have; 0: it has not said
+	offered time.Duration // when it was offered to part, last; 0: never
 }
 
 // flight is a request under way.

@@ -121,7 +121,7 @@ func (p *peer) start() {
 	w.at(w.now+tickTime*time.Duration(p.id+1)/time.Duration(len(w.peers)+1), event{kind: evTick, peer: p, version: p.life})
 }
 
-// meet connects a peer to half as many of those who are there as one has neighbours in the mean: a newcomer, and one that has lost some.
+// meet connects a peer to as many of those who are there as it needs: a newcomer, and one that has lost some.
 func (p *peer) meet() {
 	w := p.w
 	p.met = w.now
@@ -137,8 +137,8 @@ func (p *peer) meet() {
 	}
 	p.rand.Shuffle(len(who), func(i, j int) { who[i], who[j] = who[j], who[i] })
 	if most < len(w.peers) {
-		p.nearFirst(who, max(0, most/2-p.degree()))
-		who = who[:max(0, min(len(who), most/2-p.degree()))]
+		p.nearFirst(who, max(0, most-p.degree()))
+		who = who[:max(0, min(len(who), most-p.degree()))]
 	}
 	for _, q := range who {
 		p.connect(q)
@@ -233,6 +233,9 @@ func (c *conn) enter() {
 	}
 }
 
+// idle says whether nothing is on its way to the other end.
+func (c *conn) idle() bool { return len(c.serving) == 0 }
+
 // inside says whether both ends are in one site.
 func (c *conn) inside() bool { return c.own.cfg.Site != 0 && c.own.cfg.Site == c.other.own.cfg.Site }
 
@@ -315,6 +318,10 @@ func (c *conn) hear(e *event) {
 	switch e.kind {
 	case evClosed:
 		c.end()
+	case evOffer:
+		if t.taker != nil && t.taker.Parts(now, c.n, c.idle()) {
+			c.close()
+		}
 	case evAll:
 		if t.taker != nil {
 			t.taker.HasAll(now, c.n)
@@ -343,6 +350,9 @@ func (c *conn) hear(e *event) {
 	case evWant:
 		c.wanted(e.content, schedule.Want(e.credit))
 		p.giver.SetGivers(c.n, int(e.piece))
+		if t.taker != nil {
+			t.taker.SetGivers(c.n, int(e.piece))
+		}
 		p.giver.Want(now, c.n, int(e.content), schedule.Want(e.credit))
 	case evCredit:
 		c.answer(t, e)
@@ -693,12 +703,18 @@ func (p *peer) tick(life uint32) {
 	}
 	p.measure()
 	p.giver.Sample(w.now, p.total())
-	for _, t := range p.parts {
+	for i, t := range p.parts {
 		if t.taker == nil {
 			continue
 		}
 		for _, c := range t.taker.Tick(w.now) {
 			p.cancel(t, c, nil)
+		}
+		if len(p.parts) > 1 {
+			continue // a connection is all contents' here
+		}
+		for _, n := range t.taker.Offers(w.now, func(n int) bool { return p.conns[n].idle() }) {
+			p.conns[n].say(event{kind: evOffer, content: int32(i)})
 		}
 	}
 	p.act()

@@ -49,7 +49,7 @@ type Config struct {
 	Parts      int64 // of each piece, which are verified, and passed on, one by one; 0: as many as in the program
 	Contents   int   // 0: one
 	Peers      []Peer
-	Neighbours int           // that a peer has in the mean; 0: everybody
+	Neighbours int           // that a peer connects to; 0: all
 	Delay      time.Duration // of every message and byte, one way
 	Limit      time.Duration // the simulation ends then; 0: an hour
 	Sequential bool
@@ -85,6 +85,7 @@ const (
 	evEnd
 	evHave
 	evBegun
+	evOffer
 	evLost
 	evAll
 	evClosed

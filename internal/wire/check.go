@@ -236,6 +236,7 @@ func (m *Pass) check() error   { return first(channel(m.Channel), when(m.Credit 
 func (m *Cancel) check() error { return when(m.Request == 0, errRange) }
 func (m *End) check() error    { return when(m.Request == 0, errRange) }
 func (m *Close) check() error  { return channel(m.Channel) }
+func (m *Spare) check() error  { return channel(m.Channel) }
 
 func (m *Claim) check() error {
 	for _, p := range m.Pieces {

@@ -26,6 +26,7 @@ var kinds = map[Type]reflect.Type{
 	TypeSeek:     reflect.TypeFor[Seek](),
 	TypeHere:     reflect.TypeFor[Here](),
 	TypeProof:    reflect.TypeFor[Proof](),
+	TypeSpare:    reflect.TypeFor[Spare](),
 	TypeEnter:    reflect.TypeFor[Enter](),
 	TypeOffer:    reflect.TypeFor[Offer](),
 	TypeHold:     reflect.TypeFor[Hold](),
@@ -112,6 +113,9 @@ func (*Here) Type() Type { return TypeHere }
 
 // Type returns TypeProof.
 func (*Proof) Type() Type { return TypeProof }
+
+// Type returns TypeSpare.
+func (*Spare) Type() Type { return TypeSpare }
 
 // Type returns TypeEnter.
 func (*Enter) Type() Type { return TypeEnter }

@@ -37,6 +37,7 @@ const (
 	TypeSeek     Type = 47
 	TypeHere     Type = 49
 	TypeProof    Type = 51
+	TypeSpare    Type = 53
 
 	TypeEnter   Type = 64
 	TypeOffer   Type = 66
@@ -100,6 +101,7 @@ const (
 	ReasonRemoved   Reason = 11 // the other is no member any more
 	ReasonRole      Reason = 12 // the other's role does not allow it
 	ReasonVersion   Reason = 13 // no common version
+	ReasonSpare     Reason = 14 // both have more neighbours than they need
 )
 
 // FeatureSeek is the bit of [Hello] of a peer that answers [Seek].
@@ -252,6 +254,10 @@ type (
 	Claim struct {
 		Channel uint64   `cbor:"1,keyasint"`
 		Pieces  []uint32 `cbor:"2,keyasint,omitempty"`
+	}
+	// Spare says that the sender has more neighbours than it needs for a content. If the receiver has, too, it may close the channel.
+	Spare struct {
+		Channel uint64 `cbor:"1,keyasint"`
 	}
 	// Close ends a channel.
 	Close struct {

@@ -61,6 +61,7 @@ var examples = []Message{
 	&Cancel{Request: 4},
 	&End{Request: 4, Reason: ReasonOK},
 	&Close{Channel: 1, Reason: ReasonClosing},
+	&Spare{Channel: 1},
 	&Claim{Channel: 1, Pieces: []uint32{3, 7}},
 	&Seek{Query: 1, Name: "big.img"},
 	&Seek{Query: 2, Prefix: content.ID{0xa1, 0xa1, 0xa1, 0xa1}, Bits: 32},
