@@ -33,7 +33,8 @@ func newSim(e *env) *cobra.Command {
 	}
 	c.Flags().IntVar(&size.N, "leechers", 24, "leechers")
 	c.Flags().Uint32Var(&size.Pieces, "pieces", 256, "pieces of 128 KiB")
-	c.Flags().IntVar(&size.Neighbours, "neighbours", 0, "neighbours that a peer has in the mean; 0: everybody")
+	c.Flags().IntVar(&size.Neighbours, "neighbours", 0, "neighbours that a peer connects to, of whom it keeps 40; 0: everybody")
+	c.Flags().Int64Var(&size.Parts, "parts", 0, "parts of a piece, each of which is passed on when it has come; 0: as many as there are")
 	c.Flags().Uint64Var(&seed, "seed", seed, "first seed")
 	c.Flags().Uint64Var(&seeds, "seeds", seeds, "how many seeds")
 	c.Flags().StringSliceVar(&only, "scenario", nil, "these only: "+strings.Join(scenarioNames(), ", "))

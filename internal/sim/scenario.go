@@ -24,18 +24,19 @@ type Scenario struct {
 	Note  string
 }
 
-// Sized is the size of a swarm: leechers, pieces and neighbours (0: everybody).
+// Sized is the size of a swarm: leechers, pieces, neighbours that each connects to (0: everybody), and the parts of a piece (0: as in the program).
 type Sized struct {
 	N          int
 	Pieces     uint32
 	Neighbours int
+	Parts      int64
 }
 
 // Scenarios returns those of docs/SCHEDULING.md for a size and a seed.
 func Scenarios(s Sized, seed uint64) []Scenario {
 	f := float64(s.Pieces) * PieceSize
 	base := func() Config {
-		cfg := Config{Seed: seed, Pieces: s.Pieces, PieceSize: PieceSize, Delay: 500 * time.Microsecond, Neighbours: s.Neighbours}
+		cfg := Config{Seed: seed, Pieces: s.Pieces, PieceSize: PieceSize, Delay: 500 * time.Microsecond, Neighbours: s.Neighbours, Parts: s.Parts}
 		cfg.Peers = append(cfg.Peers, Peer{Up: rate, Down: rate, Seeds: []int{0}})
 		for range s.N {
 			cfg.Peers = append(cfg.Peers, Peer{Up: rate, Down: rate, Wants: []int{0}})

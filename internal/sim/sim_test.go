@@ -10,11 +10,11 @@ import (
 
 func TestTheSameSeedGivesTheSameSwarm(t *testing.T) {
 	for _, name := range []string{"equal", "hostile", "killed"} {
-		a, b := play(t, name, Sized{12, 64, 6}, 5), play(t, name, Sized{12, 64, 6}, 5)
+		a, b := play(t, name, Sized{N: 12, Pieces: 64, Neighbours: 6}, 5), play(t, name, Sized{N: 12, Pieces: 64, Neighbours: 6}, 5)
 		if a.Hash != b.Hash || a.Events != b.Events {
 			t.Errorf("%s: two runs of one seed differ: %016x, %016x", name, a.Hash, b.Hash)
 		}
-		if c := play(t, name, Sized{12, 64, 6}, 6); c.Hash == a.Hash {
+		if c := play(t, name, Sized{N: 12, Pieces: 64, Neighbours: 6}, 6); c.Hash == a.Hash {
 			t.Errorf("%s: two seeds give the same run", name)
 		}
 	}
@@ -37,7 +37,7 @@ func TestScenariosAreNearTheirBounds(t *testing.T) {
 		"equal": 1.1, "fastdown": 1.07, "slowhalf": 1.25, "slowone": 1.13, "killed": 1.08, "sourcegone": 1.1, "joins": 1.03, "hostile": 1.25,
 		"far": 1.45, "two": 1.04, "limited": 1.05, "limitdown": 1.05, "sites": 1.02, "campus": 1.35,
 	}
-	for _, sc := range Scenarios(Sized{24, 256, 0}, 3) {
+	for _, sc := range Scenarios(Sized{N: 24, Pieces: 256}, 3) {
 		o := sc.Play()
 		t.Logf("%s", sc.Row(o))
 		if limit, known := most[sc.Name]; !known || o.Ratio > limit {
@@ -58,8 +58,8 @@ func TestScenariosAreNearTheirBounds(t *testing.T) {
 // One slow peer costs the others little.
 func TestASlowPeerHoldsTheOthersUpByLittle(t *testing.T) {
 	for seed := range uint64(3) {
-		with := play(t, "slowone", Sized{24, 256, 0}, seed)
-		without := play(t, "equal", Sized{23, 256, 0}, seed)
+		with := play(t, "slowone", Sized{N: 24, Pieces: 256}, seed)
+		without := play(t, "equal", Sized{N: 23, Pieces: 256}, seed)
 		if with.Ratio > 1.05*without.Ratio {
 			t.Errorf("seed %d: the others are done at %.3f of their bound with a slow one, at %.3f without it", seed, with.Ratio, without.Ratio)
 		}
@@ -171,7 +171,7 @@ func TestLimitsAreKeptAndUsed(t *testing.T) {
 		name     string
 		up, down float64 // links
 	}{{"limited", rate, rate}, {"limited", rate / 2, rate}, {"limitdown", rate, rate}, {"limitdown", 4 * rate, 4 * rate}} {
-		for _, sc := range Scenarios(Sized{12, 256, 0}, 2) {
+		for _, sc := range Scenarios(Sized{N: 12, Pieces: 256}, 2) {
 			if sc.Name != c.name {
 				continue
 			}
