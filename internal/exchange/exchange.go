@@ -81,6 +81,7 @@ type Exchange struct {
 	gave   atomic.Int64  // bytes that were given beside those
 	beside atomic.Int64  // transfers under way beside those of pieces
 
+	counts  sync.Map       // int by content: neighbours, as the loop counts them
 	running sync.WaitGroup // what the loop has done beside it
 }
 
@@ -251,6 +252,13 @@ func (x *Exchange) Wanted(id content.ID) (wanted bool) {
 		}
 	})
 	return wanted
+}
+
+// Count is Neighbours without waiting for the loop: as it was a moment ago.
+func (x *Exchange) Count(id content.ID) int {
+	n, _ := x.counts.Load(id)
+	count, _ := n.(int)
+	return count
 }
 
 // Neighbours returns how many sessions exchange a content.

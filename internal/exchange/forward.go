@@ -42,12 +42,12 @@ func (p *proofs) put(piece uint32, parts []content.CV) {
 }
 
 // encoded returns the values of a piece's parts as they are sent; nil if they cannot be told. It may read the piece.
-func (p *proofs) encoded(from io.ReaderAt, g content.Geometry, piece uint32) (b []byte) {
+func (p *proofs) encoded(from io.ReaderAt, m *content.Manifest, piece uint32) (b []byte) {
 	parts := p.get(piece)
 	if parts == nil {
 		var err error
-		if parts, err = store.PartsOf(from, g, piece); err != nil {
-			return nil // what cannot be read is refused when it is to be sent
+		if parts, err = store.PartsOf(from, m.Geo, piece); err != nil || !m.IsBare() && !m.Proves(piece, parts) {
+			return nil // what cannot be read, or has changed, is refused when it is to be sent
 		}
 		p.put(piece, parts)
 	}
@@ -91,18 +91,19 @@ func (l *loop) grown(p *place) {
 			}
 		}
 	}
-	p.deaf.Store(p.told)
-	if l.more(c, p.piece) {
-		p.deaf.Store(false)
-	}
+	waits := l.more(c, p.piece)
+	p.deaf.Store(p.told && !waits)
 }
 
 // eachWaiting calls do for each request of others for a piece that is served.
-func (c *exchanged) eachWaiting(piece uint32, do func(n *conn, g *giving)) {
-	for _, ch := range c.channels {
-		for _, g := range ch.conn.giving {
+func (l *loop) eachWaiting(c *exchanged, piece uint32, do func(n *conn, g *giving)) {
+	for _, n := range l.byID {
+		if n == nil {
+			continue
+		}
+		for _, g := range n.giving {
 			if g.c == c && g.piece == piece {
-				do(ch.conn, g)
+				do(n, g)
 			}
 		}
 	}
@@ -110,7 +111,7 @@ func (c *exchanged) eachWaiting(piece uint32, do func(n *conn, g *giving)) {
 
 // more has those served who wait for what has come of a piece, and says whether there are any.
 func (l *loop) more(c *exchanged, piece uint32) (any bool) {
-	c.eachWaiting(piece, func(n *conn, _ *giving) {
+	l.eachWaiting(c, piece, func(n *conn, _ *giving) {
 		n.s.More()
 		any = true
 	})
@@ -123,14 +124,16 @@ func (l *loop) lose(c *exchanged, piece uint32) {
 		ch.news.Lost(l.now(), piece)
 		l.plan(ch)
 	}
-	c.eachWaiting(piece, func(n *conn, g *giving) {
+	l.eachWaiting(c, piece, func(n *conn, g *giving) {
 		g.lost.Store(true)
 		n.s.More()
 	})
 }
 
 // comes says whether the beginning of a piece is there, and the rest is on its way.
-func (c *exchanged) comes(piece uint32) bool { return c.begun(piece) && len(c.places[piece]) > 0 }
+func (c *exchanged) comes(piece uint32) bool {
+	return c.begun(piece) && slices.ContainsFunc(c.places[piece], func(f *fetch) bool { return !f.givenUp })
+}
 
 // begun says whether the beginning of a piece is there.
 func (c *exchanged) begun(piece uint32) bool {
@@ -167,10 +170,9 @@ func (l *loop) hearComing(ch *channel, m *wire.Have) {
 		case c.taker != nil:
 			c.taker.Begun(l.now(), ch.conn.id, piece)
 		}
-		if m.Lost {
-			return
+		if !m.Lost {
+			l.giver.Spoke(ch.conn.id)
 		}
-		l.giver.HasNow(c.number, ch.conn.id, piece)
 	})
 	l.again(ch.conn, named)
 }

@@ -14,7 +14,7 @@ import (
 
 // proofOf returns what is sent to prove the parts of a piece.
 func (b *table) proofOf(piece uint32) []byte {
-	return new(proofs).encoded(bytes.NewReader(b.want), b.m.Geo, piece)
+	return new(proofs).encoded(bytes.NewReader(b.want), b.m, piece)
 }
 
 // sends sends bytes of a request that does not end with them.
@@ -192,6 +192,44 @@ func TestWhatDoesNotComeAfterAllIsEndedAndSaid(t *testing.T) {
 			p.comes(p.part, len(p.bytes))
 		})
 	}
+}
+
+// A giver that is silent is given up, and may never say so: what waits for it does not.
+func TestWhatHasStalledIsLostBeforeItsEndComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPassing(t)
+		p.asks()
+		p.comes(0, p.part)
+		piece := p.get.Piece
+		time.Sleep(7 * time.Second)
+		if c := hears[*wire.Cancel](p.giver); c.Request != p.get.Request {
+			t.Fatalf("%v is cancelled", c)
+		}
+		if end := hears[*wire.End](p.taker); end.Request != 1 || end.Reason != wire.ReasonMissing {
+			t.Errorf("it ended with %v", end)
+		}
+		if _, _, lost := p.taker.told(); !slices.Equal(lost, []uint32{piece}) {
+			t.Errorf("%v are said to be lost", lost)
+		}
+		p.asks()
+		if end := hears[*wire.End](p.taker); end.Request != 2 || end.Reason != wire.ReasonMissing {
+			t.Errorf("it ended with %v", end)
+		}
+		other := p.sit()
+		from := other.holds(p.table)
+		for credit := uint64(1); ; credit++ {
+			if p.begins(other, from, credit); p.get.Piece == piece {
+				break
+			}
+			other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
+			other.settle()
+		}
+		p.asks()
+		p.comes(0, p.part)
+		other.sends(p.get.Request, p.bytes[p.part+5:3*p.part]) // it is not collected behind the one that is given up
+		p.taker.settle()
+		p.comes(p.part, 3*p.part)
+	})
 }
 
 func TestAWrongPartIsFoundWhenItHasCome(t *testing.T) {

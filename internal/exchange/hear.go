@@ -335,8 +335,8 @@ func (l *loop) serve(ch *channel, m *wire.Get) {
 		},
 	}
 	l.follow(given, &s)
-	if from := c.Source; m.Proof {
-		s.Proof = func() []byte { return c.proofs.encoded(from, g, m.Piece) }
+	if from, whole := c.Source, c.Manifest; m.Proof {
+		s.Proof = func() []byte { return c.proofs.encoded(from, whole, m.Piece) }
 	}
 	if c.Check != nil {
 		s.Check = func() error {
@@ -399,9 +399,10 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 		return f.p == p
 	})
 	if len(c.places[p.piece]) == 0 {
-		if delete(c.places, p.piece); !c.has(p.piece) {
-			l.lose(c, p.piece)
-		}
+		delete(c.places, p.piece)
+	}
+	if !c.has(p.piece) && !c.comes(p.piece) {
+		l.lose(c, p.piece)
 	}
 	now := l.now()
 	switch {

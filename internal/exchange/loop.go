@@ -101,6 +101,7 @@ type fetch struct {
 	p       *place
 	request uint64
 	counted int64
+	givenUp bool // its end has not come yet
 }
 
 // channel is one content on one session.
@@ -191,6 +192,7 @@ func (l *loop) remove(id content.ID) {
 		l.giver.RemoveContent(c.number)
 	}
 	delete(l.contents, id)
+	l.x.counts.Delete(id)
 	l.order[c.number] = nil
 }
 
@@ -212,7 +214,7 @@ func (l *loop) begin(id content.ID, d *store.Download) {
 		return
 	}
 	c.taker = schedule.NewTaker(schedule.TakerConfig{
-		Pieces: g.Pieces, PieceLen: g.Len, Have: func(p uint32) bool { return d.Have(p) || !d.Wanted(p) }, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight,
+		Pieces: g.Pieces, PieceLen: g.Len, Have: func(p uint32) bool { return d.Have(p) || !d.Wanted(p) }, Rand: l.rand, Sequential: c.Sequential, MaxInFlight: maxInFlight, PartLen: g.Part(),
 		Limit: l.down,
 		Site:  l.x.cfg.Site != "", Rank: wire.SiteRank(c.ID, l.x.cfg.Self, l.x.cfg.Instance),
 	})
@@ -290,6 +292,7 @@ func (l *loop) newChannel(n *conn, c *exchanged, number uint64) *channel {
 	n.channels[number], n.of[c] = ch, ch
 	n.opened++
 	c.channels = append(c.channels, ch)
+	l.x.counts.Store(c.ID, len(c.channels))
 	if c.taker != nil {
 		l.addGiver(ch)
 	}
@@ -310,6 +313,7 @@ func (l *loop) closeChannel(ch *channel) {
 	for i, other := range ch.c.channels {
 		if other == ch {
 			ch.c.channels = append(ch.c.channels[:i], ch.c.channels[i+1:]...)
+			l.x.counts.Store(ch.c.ID, len(ch.c.channels))
 			break
 		}
 	}
@@ -320,7 +324,7 @@ func (l *loop) closeChannel(ch *channel) {
 	for _, fs := range ch.c.places {
 		for _, f := range fs {
 			if f.p.ch == ch {
-				ch.conn.s.Cancel(f.request)
+				l.giveUp(f)
 			}
 		}
 	}
@@ -613,8 +617,19 @@ func (l *loop) came(c *exchanged, piece uint32, f *fetch) {
 func (l *loop) cancel(c *exchanged, peer int, piece uint32) {
 	for _, f := range c.places[piece] {
 		if f.p.ch.conn.id == peer {
-			f.p.ch.conn.s.Cancel(f.request)
+			l.giveUp(f)
 		}
+	}
+}
+
+// giveUp cancels a request. What it was to bring does not come any more, though its end may take a while.
+func (l *loop) giveUp(f *fetch) {
+	c := f.p.ch.c
+	f.p.ch.conn.s.Cancel(f.request)
+	f.givenUp = true
+	f.p.w.Yield()
+	if !c.has(f.p.piece) && !c.comes(f.p.piece) {
+		l.lose(c, f.p.piece)
 	}
 }
 

@@ -26,9 +26,10 @@ func (l *loop) offer(c *exchanged) {
 	}
 }
 
-// idle says whether nothing of a content is on its way to a neighbour, or from it.
+// idle says whether nothing of a content is on its way to a neighbour, or from it, and the session has no other content: it would look as if the two were
+// connected, and nobody would open the channel again.
 func (ch *channel) idle() bool {
-	return ch.active == 0 && !slices.ContainsFunc(ch.conn.giving, func(g *giving) bool { return g.c == ch.c })
+	return ch.active == 0 && ch.conn.opened == 1 && !slices.ContainsFunc(ch.conn.giving, func(g *giving) bool { return g.c == ch.c })
 }
 
 // hearSpare parts from a neighbour that has offered it, if it is not needed here either.
@@ -38,7 +39,6 @@ func (l *loop) hearSpare(ch *channel) {
 		return
 	}
 	n.s.Send(&wire.Close{Channel: ch.n, Reason: wire.ReasonSpare})
-	if l.closeChannel(ch); n.opened == 0 {
-		n.stop(ErrSpare)
-	}
+	l.closeChannel(ch)
+	n.stop(ErrSpare)
 }

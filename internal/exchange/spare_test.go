@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"shoal/internal/content"
 	"shoal/internal/wire"
 )
 
@@ -71,6 +72,38 @@ func TestNeighboursThatAreNotNeededPart(t *testing.T) {
 		}
 		if n := b.x.Neighbours(b.m.ID); n != Neighbours {
 			t.Errorf("%d are left", n)
+		}
+	})
+}
+
+// Where the two have another content to exchange the connection stays, and nobody would open the channel again.
+func TestWhoHasAnotherContentStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 4)
+		b.fetch(nil)
+		c := b.c
+		b.x.Add(&Content{ID: content.ID{7}})
+		var guests []*guest
+		for range Neighbours + 2 {
+			g := b.sit()
+			for open, ok := heardA[*wire.Open](g); ok; open, ok = heardA[*wire.Open](g) {
+				if open.ID != c.ID {
+					continue
+				}
+				g.says(&wire.Info{Channel: open.Channel, Known: true, Size: b.m.Geo.Size, Epoch: 1},
+					&wire.Want{Channel: open.Channel, On: true, Neighbours: Neighbours + 10}, &wire.Want{Channel: open.Channel}, &wire.Spare{Channel: open.Channel})
+			}
+			guests = append(guests, g)
+		}
+		time.Sleep(5 * time.Second)
+		for _, g := range guests {
+			g.stays()
+			if m, ok := heardA[*wire.Spare](g); ok {
+				t.Errorf("%v is offered", m)
+			}
+			if m, ok := heardA[*wire.Close](g); ok {
+				t.Errorf("%v comes", m)
+			}
 		}
 	})
 }

@@ -471,6 +471,14 @@ func (m *Member) gives(id content.ID) bool {
 	return m.shares[id] != nil
 }
 
+// neighboursOf returns how many exchange a content with us, also such as the server has not named.
+func (m *Member) neighboursOf(id content.ID) int {
+	if m.x == nil {
+		return 0
+	}
+	return m.x.Count(id)
+}
+
 // newContent makes what is exchanged of a content, until it rests.
 func (m *Member) newContent(s *Sharing) *exchange.Content {
 	id := s.Manifest.ID

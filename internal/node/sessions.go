@@ -281,7 +281,7 @@ func (ss *sessions) due() (out []dialling, all bool) {
 	defer ss.mu.Unlock()
 	now := time.Now()
 	all = true
-	for _, h := range ss.holders {
+	for id, h := range ss.holders {
 		known, connected := h.candidates, 0
 		for k := range known {
 			if ss.open[k] != nil {
@@ -290,7 +290,7 @@ func (ss *sessions) due() (out []dialling, all bool) {
 		}
 		all = all && connected == len(known)
 		for k, c := range known {
-			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
+			if max(connected, ss.m.neighboursOf(id))+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
 			}
 			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || ss.isSetAside(k.peer) || ss.beingDialled(k) {

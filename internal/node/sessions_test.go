@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"shoal/internal/content"
+	"shoal/internal/exchange"
+	"shoal/internal/peer"
 	"shoal/internal/wire"
 )
 
@@ -139,6 +142,33 @@ func TestAnAddressThatChangesWhileItIsDialled(t *testing.T) {
 	if len(due) != 1 || due[0].to.Addrs[0] != "10.0.0.1:1" || due[0].Addrs[0] != "10.0.0.2:1" {
 		t.Errorf("%+v are dialled", due)
 	}
+}
+
+// Those who have come to us count, also where the server has not named them: else we would dial others for those that we have parted from.
+func TestWhoHasEnoughNeighboursDialsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := exchange.New(exchange.Config{})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- x.Run(ctx) }()
+		id := content.ID{1}
+		x.Add(&exchange.Content{ID: id})
+		for n := range neighbours {
+			s := peer.NewSession(peer.SessionConfig{Other: wire.PeerID{byte(n)}})
+			x.Join(s, func(error) {})
+		}
+		ss := newSessions(&Member{x: x})
+		ss.heard(&wire.Peers{ID: id, Snapshot: true, Added: []wire.PeerAddr{{ID: wire.PeerID{200}, Instance: 1, Addrs: []string{"10.0.0.1:1"}}}, Total: 1})
+		if due, _ := ss.due(); len(due) > 0 || x.Count(id) != neighbours {
+			t.Errorf("%v is dialled, with %d neighbours", due, x.Count(id))
+		}
+		x.Remove(id)
+		if due, _ := ss.due(); len(due) != 1 || x.Count(id) != 0 {
+			t.Errorf("%d are dialled, with %d neighbours", len(due), x.Count(id))
+		}
+		stop()
+		<-ended
+	})
 }
 
 func TestWhoWasOfNoUseIsNotDialledAtOnce(t *testing.T) {

@@ -105,7 +105,7 @@ type Serving struct {
 	Request  uint64
 	From     Source
 	Off, Len int64
-	Check    func() error                         // before the first byte and after the last: an error refuses the request
+	Check    func() error                         // before the first byte and after the last, and before each frame where there is a proof: an error refuses the request
 	Proof    func() []byte                        // asked once, before the first byte: the values of the piece's parts; nil: there are none. It may read the disk
 	Ready    func() (bytes int64, lost bool)      // how much of it can be read by now; lost: there will be no more, unless that is all. It is asked again after More. Nil: all
 	Failed   func(err error)                      // told why it cannot be read
@@ -114,6 +114,7 @@ type Serving struct {
 	at       int64
 	ready    int64
 	checked  bool
+	proven   bool
 }
 
 // Below is the network below a session, as far as it can be asked and told.

@@ -622,6 +622,42 @@ func TestWhatIsServedMayHaveToComeItself(t *testing.T) {
 	})
 }
 
+// With a proof the other judges each part when it has come: what has changed meanwhile must not look like a lie.
+func TestWhatIsProvenIsCheckedBeforeEachFrame(t *testing.T) {
+	for good := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			k := inUse(t, nil)
+			checks := 0
+			check := func() error {
+				if checks++; checks > good+1 {
+					return errors.New("it has changed")
+				}
+				return nil
+			}
+			k.says(&wire.Get{Channel: 1, Credit: 1, Request: 1})
+			k.s.Serve(Serving{
+				Request: 1, From: bytes.NewReader(make([]byte, 3*firstFrame)), Len: 3 * firstFrame, Check: check, Proof: func() []byte { return make([]byte, 32) },
+			})
+			data, proofs := 0, 0
+			for _, m := range k.hears() {
+				switch m := m.(type) {
+				case raw:
+					data++
+				case *wire.Proof:
+					proofs++
+				case *wire.End:
+					if m.Reason != wire.ReasonRead {
+						t.Errorf("it ended with %v", m)
+					}
+				}
+			}
+			if proofs != min(good, 1) || data != max(good-1, 0) {
+				t.Errorf("when %d checks were right, %d proofs and %d frames went", good+1, proofs, data)
+			}
+		})
+	}
+}
+
 func TestAProofComesToItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := inUse(t, nil)

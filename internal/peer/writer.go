@@ -185,7 +185,11 @@ func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size 
 			return 0, nil
 		}
 		if v.Proof != nil {
-			if parts := v.Proof(); parts != nil {
+			parts := v.Proof()
+			if v.proven = parts != nil; v.proven {
+				if !s.check(v) { // what was read may have been something else
+					return 0, nil
+				}
 				frame = wire.Append(frame[:0], &wire.Proof{Request: v.Request, Parts: parts})
 				if err := s.put(ctx, frame); err != nil {
 					return 0, err
@@ -206,6 +210,9 @@ func (s *Session) sendFrame(ctx context.Context, v *Serving, frame []byte, size 
 				v.Failed(err)
 			}
 			s.finish(v, wire.ReasonRead)
+			return 0, nil
+		}
+		if v.proven && !s.check(v) { // the other finds out what is wrong part by part
 			return 0, nil
 		}
 		if err := s.put(ctx, frame); err != nil {

@@ -104,14 +104,89 @@ func TestAsManyAreBelievedToComeAsOneHasUseFor(t *testing.T) {
 	for p := range uint32(maxBegun + 10) {
 		c.k.Begun(c.now, 0, p)
 	}
-	if g := c.k.peers[0]; g.useful != maxBegun || len(g.begun) != maxBegun {
+	if g := c.k.peers[0]; g.useful != maxBegun || g.coming != maxBegun {
 		t.Errorf("%d are", g.useful)
 	}
 	c.has(0, all(maxBegun+10)...)
-	if g := c.k.peers[0]; g.useful != maxBegun+10 || len(g.begun) != 0 {
-		t.Errorf("%d are there, and %d to come", g.useful, len(g.begun))
+	if g := c.k.peers[0]; g.useful != maxBegun+10 || g.coming != 0 {
+		t.Errorf("%d are there, and %d to come", g.useful, g.coming)
 	}
 	if got := slices.Max(c.k.pickable.level); got != 1 {
 		t.Errorf("counted %d times", got)
+	}
+}
+
+// Who passes on what has stalled before it came to it has done nothing wrong. Who says again and again that something comes, and it never does, has.
+func TestWhoPassesOnWhatStalledIsNotLeftAlone(t *testing.T) {
+	c := newChair(t, 10, 2, nil)
+	for i := range uint32(maxLost + 2) {
+		c.k.Begun(c.now, 0, i)
+		c.gets(0, i)
+		c.moves(100*time.Millisecond, 0, i, 10)
+		c.now += stallTime
+		if stalled := c.k.Tick(c.now); len(stalled) != 1 {
+			t.Fatalf("%v have stalled", stalled)
+		}
+		if paused := c.k.peers[0].paused > c.now; paused != (i >= maxLost) {
+			t.Errorf("after %d times it is left alone: %v", i+1, paused)
+		}
+		c.now += time.Second
+	}
+	c.has(0, 9)
+	c.gets(0, 9)
+	c.now += stallTime
+	if c.k.Tick(c.now); c.k.peers[0].paused < c.now+stallPause {
+		t.Error("who stalls with what it has is not left alone")
+	}
+}
+
+// While one sends us something, what it waits for itself is borne.
+func TestWhatIsWaitedForDoesNotStallWhileItsGiverSends(t *testing.T) {
+	c := newChair(t, 10, 1, nil)
+	c.k.Begun(c.now, 0, 1)
+	c.gets(0, 1)
+	c.has(0, 2)
+	c.gets(0, 2)
+	for range 10 {
+		c.moves(stallTime/2, 0, 2, 1)
+		if stalled := c.k.Tick(c.now); len(stalled) > 0 {
+			t.Fatalf("%v have stalled", stalled)
+		}
+	}
+	c.now += stallTime
+	if stalled := c.k.Tick(c.now); len(stalled) != 2 {
+		t.Errorf("%v have stalled", stalled)
+	}
+}
+
+// Who waits for a part longer than passTime could take us for one who has stalled.
+func TestWhatComesAPartInSecondsIsNotPassedOn(t *testing.T) {
+	c := newChair(t, 10, 1, func(cfg *TakerConfig) { cfg.PartLen = 50 })
+	c.k.HasAll(c.now, 0)
+	p := c.gets(0, all(10)...)
+	c.moves(2*time.Second, 0, p, 50)
+	if c.k.PassOn(c.now, 0, p) {
+		t.Error("it is passed on, at 25 bytes a second")
+	}
+	c.k.Received(c.now, 0, p, 50)
+	if !c.k.PassOn(c.now, 0, p) {
+		t.Error("it is not passed on, at a part a second")
+	}
+}
+
+// What could not be waited for can be asked for as soon as it is whole.
+func TestWhatIsWholeIsWantedAtOnce(t *testing.T) {
+	c := newChair(t, 1, 2, nil)
+	c.has(0, 0)
+	c.gets(0, 0)
+	c.moves(10*time.Millisecond, 0, 0, 50)
+	c.k.PassOn(c.now, 0, 0)
+	c.k.Failed(c.now, 0, 0, FailRejected)
+	c.k.Begun(c.now, 1, 0)
+	c.passes(1, false)
+	c.k.Wants(c.now)
+	c.has(1, 0)
+	if got := c.k.Wants(c.now); !slices.Contains(got, WantChange{1, WantNow}) {
+		t.Errorf("told %v", got)
 	}
 }

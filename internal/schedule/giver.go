@@ -328,18 +328,24 @@ func (g *Giver) Want(_ time.Duration, n, c int, want Want) {
 	}
 }
 
-func without(list []int, c int) []int {
-	if i := slices.Index(list, c); i >= 0 {
+// without takes something out of a list.
+func without[T comparable](list []T, x T) []T {
+	if i := slices.Index(list, x); i >= 0 {
 		return slices.Delete(list, i, i+1)
 	}
 	return list
 }
 
-// HasNow says that a neighbour has one piece more.
-func (g *Giver) HasNow(c, n int, piece uint32) {
+// Spoke says that a neighbour has said that it has something, or the beginning of it.
+func (g *Giver) Spoke(n int) {
 	if l := g.peer(n); l != nil {
 		l.quiet, l.owed, l.spoke, l.held = 0, 0, true, 0
 	}
+}
+
+// HasNow says that a neighbour has one piece more.
+func (g *Giver) HasNow(c, n int, piece uint32) {
+	g.Spoke(n)
 	v := g.content(c)
 	if v == nil || !v.source || piece >= v.pieces {
 		return

@@ -28,30 +28,27 @@ type News struct {
 
 // Add takes in a piece that we have now. Want is how much the neighbour wants us.
 func (n *News) Add(now time.Duration, piece uint32, want Want) {
-	if i := slices.Index(n.begun, piece); i >= 0 {
-		n.begun = slices.Delete(n.begun, i, i+1)
-		n.pieces = append(n.pieces, piece)
-		return
+	known, waits := slices.Contains(n.open, piece), slices.Contains(n.begun, piece)
+	n.lost, n.open, n.begun = without(n.lost, piece), without(n.open, piece), without(n.begun, piece)
+	switch {
+	case waits: // it is due when that was
+	case !known:
+		n.add(now, want)
+	case n.none():
+		n.due, n.late = now+newsWait, true
 	}
-	if i := slices.Index(n.open, piece); i >= 0 {
-		n.open = slices.Delete(n.open, i, i+1)
-		if n.none() {
-			n.due, n.late = now+newsWait, true
-		}
-		n.pieces = append(n.pieces, piece)
-		return
-	}
-	n.add(now, want)
 	n.pieces = append(n.pieces, piece)
 }
 
 // Begun takes in a piece of which we have the beginning.
 func (n *News) Begun(now time.Duration, piece uint32, want Want) {
-	if slices.Contains(n.begun, piece) || slices.Contains(n.pieces, piece) {
-		return
+	switch {
+	case slices.Contains(n.begun, piece), slices.Contains(n.pieces, piece):
+	case slices.Contains(n.open, piece): // it knows
+	default:
+		n.add(now, want)
+		n.begun = append(n.begun, piece)
 	}
-	n.add(now, want)
-	n.begun = append(n.begun, piece)
 }
 
 func (n *News) add(now time.Duration, want Want) {
@@ -68,12 +65,9 @@ func (n *News) add(now time.Duration, want Want) {
 
 // Lost takes in that a piece does not come any more of which we have the beginning.
 func (n *News) Lost(now time.Duration, piece uint32) {
-	if i := slices.Index(n.begun, piece); i >= 0 {
-		n.begun = slices.Delete(n.begun, i, i+1)
-		return
-	}
-	if i := slices.Index(n.open, piece); i >= 0 {
-		n.open = slices.Delete(n.open, i, i+1)
+	n.begun = without(n.begun, piece)
+	if slices.Contains(n.open, piece) {
+		n.open = without(n.open, piece)
 		n.add(now, WantNot)
 		n.lost = append(n.lost, piece)
 	}
@@ -105,11 +99,7 @@ func (n *News) Take(now time.Duration) Told {
 		return Told{}
 	}
 	n.told = now
-	for _, piece := range n.begun {
-		if !slices.Contains(n.open, piece) {
-			n.open = append(n.open, piece)
-		}
-	}
+	n.open = append(n.open, n.begun...)
 	t := Told{n.pieces, n.lost, n.begun}
 	n.pieces, n.lost, n.begun, n.late = n.pieces[:0], n.lost[:0], n.begun[:0], false
 	return t

@@ -76,8 +76,10 @@ func TestThatAPieceIsWholeThatHasBegunWaitsForAnotherMessage(t *testing.T) {
 	n.Begun(3200*ms, 9, WantNot) // what has begun does not wait with what is whole
 	is(3200*ms, 3200*ms, []uint32{8}, []uint32{9})
 
-	n.Begun(4000*ms, 9, WantNow) // again: it had failed meanwhile
-	is(4000*ms, 4000*ms+newsWait, nil, []uint32{9})
+	n.Begun(4000*ms, 9, WantNow)
+	if _, ok := n.Due(); ok {
+		t.Error("what was told is to be told again")
+	}
 	n.Add(4100*ms, 9, WantNot)
 	is(4100*ms, 4100*ms+newsWait, []uint32{9}, nil)
 	n.Add(4200*ms, 9, WantNow)
@@ -102,5 +104,21 @@ func TestWhatIsLostIsToldToWhoWasToldThatItComes(t *testing.T) {
 	n.Begun(1020*ms, 5, WantNow)
 	if got := n.Take(1100 * ms); !slices.Equal(got.Lost, []uint32{5}) || !slices.Equal(got.Begun, []uint32{5}) {
 		t.Errorf("the news are %v", got)
+	}
+	n.Lost(1200*ms, 5)
+	n.Begun(1200*ms, 5, WantNow)
+	n.Lost(1200*ms, 5) // it has failed again before anything was told
+	if got := n.Take(1300 * ms); !slices.Equal(got.Lost, []uint32{5}) || len(got.Begun) > 0 {
+		t.Errorf("the news are %v", got)
+	}
+	n.Begun(1400*ms, 6, WantNow)
+	n.Take(1400 * ms)
+	n.Lost(1500*ms, 6)
+	n.Add(1500*ms, 6, WantNow)
+	if got := n.Take(1600 * ms); len(got.Lost) > 0 || !slices.Equal(got.Whole, []uint32{6}) {
+		t.Errorf("the news are %v", got)
+	}
+	if len(n.open) > 0 {
+		t.Errorf("%v are remembered", n.open)
 	}
 }

@@ -23,13 +23,18 @@ func (t *Taker) SetGivers(n, givers int) {
 	}
 }
 
-// excess returns how many neighbours there are too many, those not counted that may go since it was offered to them; and how many these are.
+// excess returns how many neighbours there are too many, those not counted that may go since it was offered to them; and how many these are. An identity
+// counts once, however many neighbours it is: it could drive out all others.
 func (t *Taker) excess(now time.Duration) (n, offered int) {
+	t.round++
 	for _, g := range t.peers {
 		if g == nil {
 			continue
 		}
-		n++
+		if g.round != t.round {
+			g.round = t.round
+			n++
+		}
 		if g.offered > 0 && now-g.offered < offerTime+2*g.near() {
 			offered++
 		}

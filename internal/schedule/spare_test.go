@@ -90,3 +90,18 @@ func TestInASiteNobodyIsOfferedToPart(t *testing.T) {
 		t.Errorf("%v are", offered)
 	}
 }
+
+// One that has many connections is one neighbour, and drives nobody out.
+func TestAnIdentityCountsOnce(t *testing.T) {
+	h := newChair(t, 10, Neighbours, nil)
+	for n := range Neighbours {
+		h.k.SetGivers(n, Neighbours+1)
+	}
+	for n := range 32 {
+		h.k.AddPeer(Neighbours+n, 0)
+	}
+	h.now = time.Second
+	if offered := h.k.Offers(h.now, anyone); len(offered) > 0 || h.k.Parts(h.now, 5, true) {
+		t.Errorf("%v are offered to part", offered)
+	}
+}

@@ -63,6 +63,10 @@ const (
 	// passShare is how many times less than an equal part of the best rate a piece may come and still be passed on while it does: who takes one that comes slowly
 	// has it slowly, too, and could have another one fast.
 	passShare = 4
+	// passTime is how long the next part of a piece that is passed on may be expected to take: those who wait for it must not take us for one who has stalled.
+	passTime = time.Second
+	// maxLost is how many pieces in a row one may say to be on their way to it, and end without them, before that counts as a refusal: what was on its way to it failed.
+	maxLost = 3
 	// maxBegun is how many pieces of one neighbour are believed to be on their way to it. It has no use for more.
 	maxBegun = 1024
 	// window is how many pieces ahead of the first missing one a sequential taker picks.
@@ -84,6 +88,7 @@ const (
 type TakerConfig struct {
 	Pieces      uint32
 	PieceLen    func(uint32) int64
+	PartLen     int64             // bytes of each part of a piece, which is verified alone
 	Have        func(uint32) bool // pieces that are there from the start
 	Rand        *rand.Rand
 	Sequential  bool
@@ -113,6 +118,7 @@ type Taker struct {
 	outsiders int      // requests under way to neighbours that are not in it
 	speed     float64  // bytes per second at which pieces came, in the mean of all neighbours
 	lost      []Cancel // requests that were given up for others, to be cancelled
+	round     uint64   // of counting neighbours by identity
 	forwarded pieceSet // pieces that neighbours were told of before they were whole
 }
 
@@ -122,6 +128,7 @@ type supplier struct {
 	proven  bool          // it has sent a piece that was right
 	broke   int           // how often it went with a request under way, before it had
 	held    time.Duration // until when it is not asked for that
+	round   uint64        // in which it was counted last
 }
 
 // giverOf is what a taker knows of a neighbour.
@@ -129,7 +136,9 @@ type giverOf struct {
 	*supplier
 	all     bool
 	has     pieceSet
-	begun   []uint32      // of those: what is on its way to it still
+	begun   pieceSet      // of those: what is on its way to it still; nil: nothing is
+	coming  int           // how many that are
+	lost    int           // of them: how many did not come in a row
 	useful  uint32        // pieces that it has and we lack
 	told    Want          // how much it was told last that it is wanted
 	turn    uint64        // when that was
@@ -238,22 +247,26 @@ func (t *Taker) Asked(n int) int64 {
 }
 
 // begins says whether a neighbour has the beginning of a piece, and waits for the rest itself.
-func (g *giverOf) begins(piece uint32) bool { return slices.Contains(g.begun, piece) }
+func (g *giverOf) begins(piece uint32) bool { return g.begun.has(piece) }
 
 // ended says that a piece is not on its way to a neighbour any more.
 func (g *giverOf) ended(piece uint32) (was bool) {
-	i := slices.Index(g.begun, piece)
-	if i >= 0 {
-		g.begun = slices.Delete(g.begun, i, i+1)
+	if was = g.begins(piece); was {
+		g.begun.clear(piece)
+		g.coming--
 	}
-	return i >= 0
+	return was
 }
 
 // Begun says that a neighbour has the beginning of a piece, and passes on what comes of it.
 func (t *Taker) Begun(now time.Duration, n int, piece uint32) {
-	if g := t.peer(n); g != nil && piece < t.cfg.Pieces && !g.hasPiece(piece) && len(g.begun) < maxBegun {
+	if g := t.peer(n); g != nil && piece < t.cfg.Pieces && !g.hasPiece(piece) && g.coming < maxBegun {
 		t.Has(now, n, piece)
-		g.begun = append(g.begun, piece)
+		if g.begun == nil {
+			g.begun = newPieceSet(t.cfg.Pieces)
+		}
+		g.begun.set(piece)
+		g.coming++
 	}
 }
 
@@ -265,9 +278,9 @@ func (t *Taker) Lost(n int, piece uint32) {
 }
 
 // loses takes in that a neighbour will not have a piece after all of which it had the beginning, as far as it has said.
-func (t *Taker) loses(g *giverOf, piece uint32) {
+func (t *Taker) loses(g *giverOf, piece uint32) (was bool) {
 	if !g.ended(piece) {
-		return
+		return false
 	}
 	g.has.clear(piece)
 	t.pickable.change(piece, false)
@@ -277,6 +290,7 @@ func (t *Taker) loses(g *giverOf, piece uint32) {
 	if t.missing.has(piece) {
 		g.useful--
 	}
+	return true
 }
 
 // PassOn says whether neighbours are to be told of a piece that a neighbour sends, of which the first part is verified: once for each request. A piece that
@@ -288,7 +302,7 @@ func (t *Taker) PassOn(now time.Duration, n int, piece uint32) bool {
 			continue
 		}
 		best := t.cfg.Limit.cap(max(t.rate.perSecond(now), t.best.perSecond()))
-		if float64(f.got) < best/(passShare*enough)*(now-f.began).Seconds() {
+		if float64(f.got) < max(best/(passShare*enough), float64(t.cfg.PartLen)/passTime.Seconds())*(now-f.began).Seconds() {
 			return false
 		}
 		f.told = true
@@ -301,7 +315,14 @@ func (t *Taker) PassOn(now time.Duration, n int, piece uint32) bool {
 // Has says that a neighbour has a piece.
 func (t *Taker) Has(now time.Duration, n int, piece uint32) {
 	g := t.peer(n)
-	if g == nil || piece >= t.cfg.Pieces || g.ended(piece) || g.hasPiece(piece) {
+	if g == nil || piece >= t.cfg.Pieces {
+		return
+	}
+	if g.ended(piece) { // it may be asked for now by those who could not wait for it
+		g.passed = g.passed && !t.forwarded.has(piece)
+		return
+	}
+	if g.hasPiece(piece) {
 		return
 	}
 	g.has.set(piece)
@@ -345,7 +366,7 @@ func (t *Taker) Reset(_ time.Duration, n int) {
 			t.pickable.change(p, false)
 		}
 	}
-	g.all, g.useful, g.begun = false, 0, nil
+	g.all, g.useful, g.begun, g.coming = false, 0, nil, 0
 }
 
 // RemovePeer forgets a neighbour. What it was asked for is free for others.
@@ -777,7 +798,7 @@ func (t *Taker) makeRoom(now time.Duration, piece uint32) {
 	}
 	slowest := slices.MaxFunc(fs[:], func(a, b *flight) int { return cmp.Compare(t.rest(now, a), t.rest(now, b)) })
 	t.lost = append(t.lost, Cancel{slowest.peer, piece})
-	if g := t.peers[slowest.peer]; now-slowest.last >= crawlTime || slowest.doubted {
+	if g := t.peers[slowest.peer]; !t.loses(g, piece) && (now-slowest.last >= crawlTime || slowest.doubted) {
 		g.paused = now + stallPause
 	}
 	t.forget(slowest)
@@ -826,7 +847,7 @@ func (t *Taker) Received(now time.Duration, n int, piece uint32, bytes int64) {
 	t.came += bytes
 	behind := false
 	for _, f := range t.flights {
-		if f.peer == n && behind {
+		if f.peer == n && (behind || t.peers[n].begins(f.piece)) {
 			f.turn = now
 		}
 		if f.peer == n && f.piece == piece {
@@ -875,7 +896,7 @@ func (t *Taker) Verified(now time.Duration, piece uint32) (losers []Cancel) {
 	for _, f := range fs[:copies] {
 		if f.got == t.cfg.PieceLen(piece) {
 			t.learn(now, f)
-			t.peers[f.peer].proven, t.peers[f.peer].refused = true, 0
+			t.peers[f.peer].proven, t.peers[f.peer].refused, t.peers[f.peer].lost = true, 0, 0
 			if t.site != nil {
 				t.siteVerified(now, f)
 			}
@@ -896,14 +917,24 @@ func (t *Taker) Failed(now time.Duration, n int, piece uint32, kind FailKind) {
 	fs, copies := t.copies(piece)
 	asked := slices.ContainsFunc(fs[:copies], func(f *flight) bool { return f.peer == n })
 	if g := t.peer(n); g != nil && asked && kind != FailOurs {
-		t.loses(g, piece)
+		waited := t.loses(g, piece)
 		if kind == FailGone {
 			g.breaks(now)
 		}
-		g.refused++ // who promises and refuses, over and over, would keep the piece from others
-		g.paused = max(g.paused, now+min(minWait<<min(g.refused, 12), stallPause))
+		t.refuses(now, g, waited)
 	}
 	t.drop(piece, n)
+}
+
+// refuses takes in that a neighbour has ended a request without a piece: who promises and refuses, over and over, would keep the piece from others. One that
+// waited for it itself is borne for a while.
+func (t *Taker) refuses(now time.Duration, g *giverOf, waited bool) {
+	if waited && g.lost < maxLost {
+		g.lost++
+		return
+	}
+	g.refused++
+	g.paused = max(g.paused, now+min(minWait<<min(g.refused, 12), stallPause))
 }
 
 // Want says how much a leecher could use a neighbour.
@@ -1004,9 +1035,13 @@ func (t *Taker) Tick(now time.Duration) (stalled []Cancel) {
 		}
 	}
 	for _, c := range stalled {
-		if t.drop(c.Piece, c.Peer); t.peer(c.Peer) != nil {
-			t.loses(t.peers[c.Peer], c.Piece)
-			t.peers[c.Peer].paused = now + stallPause
+		t.drop(c.Piece, c.Peer)
+		switch g := t.peer(c.Peer); {
+		case g == nil:
+		case t.loses(g, c.Piece): // what it waits for has stalled
+			t.refuses(now, g, true)
+		default:
+			g.paused = now + stallPause
 			t.siteStalled(c.Peer)
 		}
 	}

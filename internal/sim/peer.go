@@ -113,7 +113,7 @@ func (p *peer) start() {
 			continue
 		}
 		t.taker = schedule.NewTaker(schedule.TakerConfig{
-			Pieces: w.cfg.Pieces, PieceLen: func(uint32) int64 { return w.cfg.PieceSize }, Have: func(i uint32) bool { return t.have[i] },
+			Pieces: w.cfg.Pieces, PieceLen: func(uint32) int64 { return w.cfg.PieceSize }, PartLen: w.part(), Have: func(i uint32) bool { return t.have[i] },
 			Rand: p.rand, Sequential: w.cfg.Sequential, Limit: down, Site: p.cfg.Site != 0, Rank: p.rank(c),
 		})
 	}
@@ -343,7 +343,11 @@ func (c *conn) hear(e *event) {
 			default:
 				t.taker.Has(now, c.n, piece)
 			}
-			p.giver.HasNow(int(e.content), c.n, piece)
+			if e.kind == evBegun {
+				p.giver.Spoke(c.n)
+			} else {
+				p.giver.HasNow(int(e.content), c.n, piece)
+			}
 		}
 		p.wants(int(e.content))
 		return
@@ -456,7 +460,7 @@ func (p *peer) there(r *request) int64 {
 
 // asks says whether a piece is on its way.
 func (t *part) asks(piece uint32) bool {
-	return slices.ContainsFunc(t.asked, func(r *request) bool { return r.piece == piece })
+	return slices.ContainsFunc(t.asked, func(r *request) bool { return r.piece == piece && !r.dropped })
 }
 
 // given ends a request of which all has gone that there will be.
@@ -574,6 +578,7 @@ func (p *peer) cancel(t *part, c schedule.Cancel, but *request) {
 	for _, r := range t.asked {
 		if r != but && r.piece == c.Piece && r.taker.n == c.Peer && !r.dropped {
 			r.dropped = true
+			p.loses(t, r)
 			p.w.tell(r.taker, event{kind: evCancel, content: int32(r.content), req: r})
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"shoal/internal/content"
@@ -572,7 +573,8 @@ type PieceWriter struct {
 	piece uint32
 	h     *hasher
 	at    int64
-	own   bool // the place is this writer's; guarded by d.place
+	own   bool        // the place is this writer's; guarded by d.place
+	gone  atomic.Bool // it was, and is not any more
 	mem   []byte
 	proof []content.CV // of its parts; nil: there is none
 	good  int          // parts that were found to be as the proof says
@@ -632,8 +634,8 @@ func (w *PieceWriter) Write(p []byte) error {
 	}
 	w.d.place.Lock()
 	defer w.d.place.Unlock()
-	if !w.own {
-		return nil // another copy was good first
+	if !w.own || w.gone.Load() {
+		return nil // another copy was good first, or has taken its place
 	}
 	if skip := min(max(w.d.Verified(w.piece)-off, 0), int64(len(p))); skip < int64(len(p)) {
 		if err := w.d.write(p[skip:], w.d.m.Geo.Offset(w.piece)+off+skip); err != nil {
@@ -699,7 +701,7 @@ func (w *PieceWriter) Commit() (first bool, err error) {
 		if err := d.write(w.mem, d.m.Geo.Offset(w.piece)); err != nil {
 			return false, err
 		}
-	} else if !w.own {
+	} else if !w.own || w.gone.Load() {
 		return false, nil // it has not written all of it: another took the place over, and failed, or the download has stopped
 	}
 	d.mu.Lock()
@@ -730,6 +732,16 @@ func (d *Download) Await(ctx context.Context, off, n int64) error {
 		}
 	}
 	return nil
+}
+
+// Yield gives the place up to the next copy that begins. What still comes of this one is not kept. It may be called from any goroutine, and does not wait for the disk.
+func (w *PieceWriter) Yield() {
+	w.gone.Store(true)
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	if w.d.writers[w.piece] == w {
+		delete(w.d.writers, w.piece)
+	}
 }
 
 // Good returns how many parts of the copy were found to be right, and can be read. Of one that is collected in memory it is 0.

@@ -265,6 +265,37 @@ func TestAPartIsReadAsSoonAsItIsVerified(t *testing.T) {
 	f.has(d, "1")
 }
 
+// Who is given up, and has not ended, does not keep the place from the next one.
+func TestACopyThatIsGivenUpYieldsItsPlace(t *testing.T) {
+	f := newFetching(t)
+	d := f.open(nil)
+	parts, err := PartsOf(bytes.NewReader(f.want), f.m.Geo, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := d.Begin(1)
+	if err := old.Write(f.piece(1)[:1000]); err != nil {
+		t.Fatal(err)
+	}
+	old.Yield()
+	w := d.Begin(1)
+	if err := errors.Join(w.Prove(parts), w.Write(f.piece(1)[:f.m.Geo.Part()])); err != nil || w.Good() != 1 || d.Verified(1) != f.m.Geo.Part() {
+		t.Errorf("%d parts are there (%v)", w.Good(), err)
+	}
+	if err := old.Write(bytes.Repeat([]byte{'x'}, content.MinPiece-1000)); err != nil {
+		t.Error(err)
+	}
+	if first, err := w.commit(f.piece(1)[f.m.Geo.Part():]); !first || err != nil {
+		t.Errorf("%v, %v", first, err)
+	}
+	got := make([]byte, content.MinPiece)
+	if _, err := d.ReadAt(got, content.MinPiece); err != nil || !bytes.Equal(got, f.piece(1)) {
+		t.Errorf("the piece is not what it was (%v)", err)
+	}
+	old.Abort()
+	old.Yield() // it has ended
+}
+
 func TestAProofThatProvesNothingIsRefused(t *testing.T) {
 	f := newFetching(t)
 	d := f.open(nil)
