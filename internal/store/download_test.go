@@ -269,31 +269,38 @@ func TestAPartIsReadAsSoonAsItIsVerified(t *testing.T) {
 func TestACopyThatIsGivenUpYieldsItsPlace(t *testing.T) {
 	f := newFetching(t)
 	d := f.open(nil)
-	parts, err := PartsOf(bytes.NewReader(f.want), f.m.Geo, 1)
-	if err != nil {
-		t.Fatal(err)
+	part := f.m.Geo.Part()
+	for piece, proven := range []bool{true, false} {
+		p := uint32(piece)
+		parts, err := PartsOf(bytes.NewReader(f.want), f.m.Geo, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := d.Begin(p)
+		if err := old.Write(f.piece(p)[:1000]); err != nil {
+			t.Fatal(err)
+		}
+		old.Yield()
+		w := d.Begin(p)
+		if proven {
+			err = w.Prove(parts)
+		}
+		if err := errors.Join(err, w.Write(f.piece(p)[:2*part])); err != nil || proven && (w.Good() != 2 || d.Verified(p) != 2*part) {
+			t.Errorf("%d parts are there (%v)", w.Good(), err)
+		}
+		if err := old.Write(bytes.Repeat([]byte{'x'}, content.MinPiece-1000)); err != nil {
+			t.Error(err)
+		}
+		if first, err := w.commit(f.piece(p)[2*part:]); !first || err != nil {
+			t.Errorf("%v, %v", first, err)
+		}
+		got := make([]byte, content.MinPiece)
+		if _, err := d.ReadAt(got, f.m.Geo.Offset(p)); err != nil || !bytes.Equal(got, f.piece(p)) {
+			t.Errorf("piece %d is not what it was (%v)", p, err)
+		}
+		old.Abort()
+		old.Yield() // it has ended
 	}
-	old := d.Begin(1)
-	if err := old.Write(f.piece(1)[:1000]); err != nil {
-		t.Fatal(err)
-	}
-	old.Yield()
-	w := d.Begin(1)
-	if err := errors.Join(w.Prove(parts), w.Write(f.piece(1)[:f.m.Geo.Part()])); err != nil || w.Good() != 1 || d.Verified(1) != f.m.Geo.Part() {
-		t.Errorf("%d parts are there (%v)", w.Good(), err)
-	}
-	if err := old.Write(bytes.Repeat([]byte{'x'}, content.MinPiece-1000)); err != nil {
-		t.Error(err)
-	}
-	if first, err := w.commit(f.piece(1)[f.m.Geo.Part():]); !first || err != nil {
-		t.Errorf("%v, %v", first, err)
-	}
-	got := make([]byte, content.MinPiece)
-	if _, err := d.ReadAt(got, content.MinPiece); err != nil || !bytes.Equal(got, f.piece(1)) {
-		t.Errorf("the piece is not what it was (%v)", err)
-	}
-	old.Abort()
-	old.Yield() // it has ended
 }
 
 func TestAProofThatProvesNothingIsRefused(t *testing.T) {
