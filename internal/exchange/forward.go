@@ -132,12 +132,7 @@ func (l *loop) lose(c *exchanged, piece uint32) {
 
 // comes says whether the beginning of a piece is there, and the rest is on its way.
 func (c *exchanged) comes(piece uint32) bool {
-	return c.begun(piece) && slices.ContainsFunc(c.places[piece], func(f *fetch) bool { return !f.givenUp })
-}
-
-// begun says whether the beginning of a piece is there.
-func (c *exchanged) begun(piece uint32) bool {
-	return c.download != nil && c.download.Verified(piece) > 0
+	return c.download != nil && c.download.Verified(piece) > 0 && slices.ContainsFunc(c.places[piece], func(f *fetch) bool { return !f.givenUp })
 }
 
 // follow has a request served with what comes of a piece.

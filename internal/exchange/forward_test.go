@@ -232,6 +232,36 @@ func TestWhatHasStalledIsLostBeforeItsEndComes(t *testing.T) {
 	})
 }
 
+// What comes sooner from elsewhere goes to those who wait at once.
+func TestASecondCopyServesWhoWaitsForTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPassing(t)
+		p.asks()
+		p.comes(0, p.part)
+		piece, want := p.get.Piece, p.bytes
+		other := p.sit()
+		from := other.holds(p.table)
+		for credit := uint64(1); credit <= 3; credit++ {
+			p.begins(other, from, credit)
+			other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
+			other.settle()
+		}
+		time.Sleep(2 * time.Second)
+		other.says(&wire.Credit{Channel: from, Epoch: 1, Number: 4, Insist: true})
+		get := hears[*wire.Get](other)
+		if get.Piece != piece {
+			t.Fatalf("%v is asked for, want %d a second time", get, piece)
+		}
+		p.taker.settle()
+		p.bytes = want
+		p.comes(0, 0)
+		other.gives(get.Request, want, wire.ReasonOK)
+		other.settle()
+		p.taker.settle()
+		p.comes(p.part, len(want))
+	})
+}
+
 func TestAWrongPartIsFoundWhenItHasCome(t *testing.T) {
 	for name, lie := range map[string]func(b *table, g *guest, get *wire.Get){
 		"a proof of another piece": func(b *table, g *guest, get *wire.Get) {

@@ -295,7 +295,7 @@ func (l *loop) hearGet(n *conn, m *wire.Get) {
 	}
 	if refuse != wire.ReasonOK {
 		n.s.Refuse(m.Request, refuse)
-		if refuse == wire.ReasonMissing && !c.begun(m.Piece) { // it was told what there is
+		if refuse == wire.ReasonMissing { // it was told what there is, or will be soon
 			l.giver.Refused(l.now(), n.id, m.Credit)
 		} else {
 			l.giver.Ended(l.now(), n.id, m.Credit, false)

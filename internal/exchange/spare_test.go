@@ -47,16 +47,12 @@ func TestNeighboursThatAreNotNeededPart(t *testing.T) {
 				if parted++; m.Reason != wire.ReasonSpare {
 					t.Errorf("it is closed with %v", m)
 				}
-			}
-			if bye, ok := heardA[*wire.Bye](g); ok && bye.Reason != wire.ReasonSpare {
-				t.Errorf("it goes with %v", bye)
-			}
-			select {
-			case <-g.ended:
-				if !errors.Is(g.why, ErrSpare) {
+				if bye := hears[*wire.Bye](g); bye.Reason != wire.ReasonSpare {
+					t.Errorf("it goes with %v", bye)
+				}
+				if <-g.ended; !errors.Is(g.why, ErrSpare) {
 					t.Errorf("it has ended: %v", g.why)
 				}
-			default:
 			}
 		}
 		if parted != 1 || b.x.Neighbours(b.m.ID) != Neighbours+1 {
