@@ -102,6 +102,14 @@ func TestAManifestProvesItsSizeAndItsPieces(t *testing.T) {
 	}
 }
 
+func TestAPieceHasEightPartsOfNotLessThan16KiB(t *testing.T) {
+	for size, want := range map[int64][2]int64{64 << 20: {64 << 10, 16 << 10}, 64<<20 + 1: {128 << 10, 16 << 10}, 200 << 20: {256 << 10, 32 << 10}, 4 << 30: {4 << 20, 512 << 10}, MaxSize: {64 << 20, 8 << 20}} {
+		if g, _ := GeometryOf(size); g.Piece != want[0] || g.Part() != want[1] {
+			t.Errorf("%d bytes: pieces of %d, parts of %d, want %v", size, g.Piece, g.Part(), want)
+		}
+	}
+}
+
 func TestThePartsOfAPieceProveThemselves(t *testing.T) {
 	for _, n := range []int{1, minPart, minPart + 1, MinPiece, MinPiece + 1, 3*MinPiece + 5000, 64<<20 + 9*minPart + 77} {
 		b := bytesOf(n)
