@@ -81,8 +81,8 @@ type Exchange struct {
 	gave   atomic.Int64  // bytes that were given beside those
 	beside atomic.Int64  // transfers under way beside those of pieces
 
-	counts  sync.Map       // int by content: neighbours, as the loop counts them
-	running sync.WaitGroup // what the loop has done beside it
+	neighbours sync.Map       // int by content, as the loop counts them
+	running    sync.WaitGroup // what the loop has done beside it
 }
 
 // New makes an exchange that does nothing until it is run.
@@ -254,21 +254,11 @@ func (x *Exchange) Wanted(id content.ID) (wanted bool) {
 	return wanted
 }
 
-// Count is Neighbours without waiting for the loop: as it was a moment ago.
-func (x *Exchange) Count(id content.ID) int {
-	n, _ := x.counts.Load(id)
+// Neighbours returns how many sessions exchange a content. It does not wait for the loop.
+func (x *Exchange) Neighbours(id content.ID) int {
+	n, _ := x.neighbours.Load(id)
 	count, _ := n.(int)
 	return count
-}
-
-// Neighbours returns how many sessions exchange a content.
-func (x *Exchange) Neighbours(id content.ID) (n int) {
-	x.call(func(l *loop) {
-		if c := l.contents[id]; c != nil {
-			n = len(c.channels)
-		}
-	})
-	return n
 }
 
 // Join lets a session take part, once it is in use, until it ends. Stop ends it with a reason.

@@ -73,10 +73,10 @@ func (ch *channel) lacks(piece uint32) bool {
 	return !ch.all && !ch.full && (ch.theirs == nil || !ch.theirs.Test(uint(piece)))
 }
 
-// forwards says whether a piece that one neighbour is asked for can be passed on to another while it comes.
-func (l *loop) forwards(from *channel, piece uint32) bool {
-	return from.c.Manifest.Geo.Parts(piece) > 1 &&
-		slices.ContainsFunc(from.c.channels, func(ch *channel) bool { return ch != from && ch.info && ch.lacks(piece) })
+// forwards says whether a piece that a neighbour is asked for can be passed on to another while it comes.
+func (ch *channel) forwards(piece uint32) bool {
+	return ch.c.Manifest.Geo.Parts(piece) > 1 &&
+		slices.ContainsFunc(ch.c.channels, func(other *channel) bool { return other != ch && other.info && other.lacks(piece) })
 }
 
 // grown takes in that one part more of a piece is there.
@@ -160,14 +160,15 @@ func (l *loop) hearComing(ch *channel, m *wire.Have) {
 			return
 		}
 		switch {
-		case m.Lost && c.taker != nil:
+		case c.taker == nil:
+		case m.Lost:
 			c.taker.Lost(ch.conn.id, piece)
-		case c.taker != nil:
+		default:
 			c.taker.Begun(l.now(), ch.conn.id, piece)
 		}
-		if !m.Lost {
-			l.giver.Spoke(ch.conn.id)
-		}
 	})
+	if m.Begun {
+		l.giver.Spoke(ch.conn.id)
+	}
 	l.again(ch.conn, named)
 }

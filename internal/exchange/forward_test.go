@@ -87,6 +87,20 @@ func (p *passing) begins(g *guest, channel, credit uint64) {
 	g.sends(p.get.Request, p.bytes[:p.part+5])
 }
 
+// beginsAgain has another giver send the first part of a piece, and before that all others for which it is asked.
+func (p *passing) beginsAgain(piece uint32) (other *guest) {
+	p.t.Helper()
+	other = p.sit()
+	from := other.holds(p.table)
+	for credit := uint64(1); ; credit++ {
+		if p.begins(other, from, credit); p.get.Piece == piece {
+			return other
+		}
+		other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
+		other.settle()
+	}
+}
+
 // asks has the taker ask for the piece.
 func (p *passing) asks() {
 	p.t.Helper()
@@ -172,15 +186,7 @@ func TestWhatDoesNotComeAfterAllIsEndedAndSaid(t *testing.T) {
 			p.comes(0, 0)
 			p.taker.stays()
 
-			other := p.sit()
-			from := other.holds(p.table)
-			for credit := uint64(1); ; credit++ {
-				if p.begins(other, from, credit); p.get.Piece == piece {
-					break
-				}
-				other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
-				other.settle()
-			}
+			other := p.beginsAgain(piece)
 			other.settle()
 			if _, begun, _ := p.taker.told(); !slices.Contains(begun, piece) {
 				t.Errorf("%v are said to have begun, and not that which has begun again", begun)
@@ -215,15 +221,7 @@ func TestWhatHasStalledIsLostBeforeItsEndComes(t *testing.T) {
 		if end := hears[*wire.End](p.taker); end.Request != 2 || end.Reason != wire.ReasonMissing {
 			t.Errorf("it ended with %v", end)
 		}
-		other := p.sit()
-		from := other.holds(p.table)
-		for credit := uint64(1); ; credit++ {
-			if p.begins(other, from, credit); p.get.Piece == piece {
-				break
-			}
-			other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
-			other.settle()
-		}
+		other := p.beginsAgain(piece)
 		p.asks()
 		p.comes(0, p.part)
 		other.sends(p.get.Request, p.bytes[p.part+5:3*p.part]) // it is not collected behind the one that is given up
@@ -232,22 +230,25 @@ func TestWhatHasStalledIsLostBeforeItsEndComes(t *testing.T) {
 	})
 }
 
-// What comes sooner from elsewhere goes to those who wait at once.
+// What comes sooner from elsewhere goes to those who wait at once, though nothing else is said to them.
 func TestASecondCopyServesWhoWaitsForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPassing(t)
 		p.asks()
 		p.comes(0, p.part)
 		piece, want := p.get.Piece, p.bytes
-		other := p.sit()
-		from := other.holds(p.table)
-		for credit := uint64(1); credit <= 3; credit++ {
+		other, third := p.sit(), p.sit()
+		from, also := other.holds(p.table), third.holds(p.table)
+		for credit := uint64(1); credit <= 2; credit++ {
 			p.begins(other, from, credit)
 			other.gives(p.get.Request, p.bytes[p.part+5:], wire.ReasonOK)
 			other.settle()
 		}
+		p.begins(third, also, 1) // it is missing still when the second copy is there
 		time.Sleep(2 * time.Second)
-		other.says(&wire.Credit{Channel: from, Epoch: 1, Number: 4, Insist: true})
+		third.sends(p.get.Request, p.bytes[p.part+5:p.part+6])
+		third.settle()
+		other.says(&wire.Credit{Channel: from, Epoch: 1, Number: 3, Insist: true})
 		get := hears[*wire.Get](other)
 		if get.Piece != piece {
 			t.Fatalf("%v is asked for, want %d a second time", get, piece)

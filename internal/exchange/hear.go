@@ -258,7 +258,7 @@ func (l *loop) hearCredit(ch *channel, m *wire.Credit) {
 	}
 	p := &place{x: l.x, ch: ch, piece: answer.Piece, w: c.download.Begin(answer.Piece)}
 	l.flush(ch)
-	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece, Proof: l.forwards(ch, answer.Piece)}, p)
+	request, ok := ch.conn.s.Get(wire.Get{Channel: ch.n, Epoch: ch.epoch, Credit: m.Number, Piece: answer.Piece, Proof: ch.forwards(answer.Piece)}, p)
 	c.places[answer.Piece] = append(c.places[answer.Piece], &fetch{p: p, request: request})
 	ch.active++
 	if !ok { // the session has just ended

@@ -192,7 +192,7 @@ func (l *loop) remove(id content.ID) {
 		l.giver.RemoveContent(c.number)
 	}
 	delete(l.contents, id)
-	l.x.counts.Delete(id)
+	l.x.neighbours.Delete(id)
 	l.order[c.number] = nil
 }
 
@@ -292,7 +292,7 @@ func (l *loop) newChannel(n *conn, c *exchanged, number uint64) *channel {
 	n.channels[number], n.of[c] = ch, ch
 	n.opened++
 	c.channels = append(c.channels, ch)
-	l.x.counts.Store(c.ID, len(c.channels))
+	l.x.neighbours.Store(c.ID, len(c.channels))
 	if c.taker != nil {
 		l.addGiver(ch)
 	}
@@ -313,7 +313,7 @@ func (l *loop) closeChannel(ch *channel) {
 	for i, other := range ch.c.channels {
 		if other == ch {
 			ch.c.channels = append(ch.c.channels[:i], ch.c.channels[i+1:]...)
-			l.x.counts.Store(ch.c.ID, len(ch.c.channels))
+			l.x.neighbours.Store(ch.c.ID, len(ch.c.channels))
 			break
 		}
 	}

@@ -39,7 +39,7 @@ func (l *loop) rest(c *exchanged) {
 	}
 	l.giver.RemoveContent(c.number)
 	delete(l.contents, c.ID)
-	l.x.counts.Delete(c.ID)
+	l.x.neighbours.Delete(c.ID)
 	l.order[c.number] = nil
 	l.free = append(l.free, c.number)
 	l.x.running.Go(c.Rest())

@@ -476,7 +476,7 @@ func (m *Member) neighboursOf(id content.ID) int {
 	if m.x == nil {
 		return 0
 	}
-	return m.x.Count(id)
+	return m.x.Neighbours(id)
 }
 
 // newContent makes what is exchanged of a content, until it rests.

@@ -289,8 +289,9 @@ func (ss *sessions) due() (out []dialling, all bool) {
 			}
 		}
 		all = all && connected == len(known)
+		connected = max(connected, ss.m.neighboursOf(id))
 		for k, c := range known {
-			if max(connected, ss.m.neighboursOf(id))+ss.dialling >= neighbours || ss.dialling >= maxDialling {
+			if connected+ss.dialling >= neighbours || ss.dialling >= maxDialling {
 				break
 			}
 			if ss.open[k] != nil || c.active || len(c.Addrs) == 0 && len(ss.m.near.reach(k.peer, k.instance)) == 0 || now.Before(c.after) || ss.isSetAside(k.peer) || ss.beingDialled(k) {

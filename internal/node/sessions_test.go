@@ -159,12 +159,12 @@ func TestWhoHasEnoughNeighboursDialsNobody(t *testing.T) {
 		}
 		ss := newSessions(&Member{x: x})
 		ss.heard(&wire.Peers{ID: id, Snapshot: true, Added: []wire.PeerAddr{{ID: wire.PeerID{200}, Instance: 1, Addrs: []string{"10.0.0.1:1"}}}, Total: 1})
-		if due, _ := ss.due(); len(due) > 0 || x.Count(id) != neighbours {
-			t.Errorf("%v is dialled, with %d neighbours", due, x.Count(id))
+		if due, _ := ss.due(); len(due) > 0 || x.Neighbours(id) != neighbours {
+			t.Errorf("%v is dialled, with %d neighbours", due, x.Neighbours(id))
 		}
 		x.Remove(id)
-		if due, _ := ss.due(); len(due) != 1 || x.Count(id) != 0 {
-			t.Errorf("%d are dialled, with %d neighbours", len(due), x.Count(id))
+		if due, _ := ss.due(); len(due) != 1 || x.Neighbours(id) != 0 {
+			t.Errorf("%d are dialled, with %d neighbours", len(due), x.Neighbours(id))
 		}
 		stop()
 		<-ended

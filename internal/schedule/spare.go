@@ -26,20 +26,25 @@ func (t *Taker) SetGivers(n, givers int) {
 // excess returns how many neighbours there are too many, those not counted that may go since it was offered to them; and how many these are. An identity
 // counts once, however many neighbours it is: it could drive out all others.
 func (t *Taker) excess(now time.Duration) (n, offered int) {
-	t.round++
+	if len(t.peers) <= Neighbours {
+		return 0, 0
+	}
+	identities := make(map[*supplier]bool)
 	for _, g := range t.peers {
 		if g == nil {
 			continue
 		}
-		if g.round != t.round {
-			g.round = t.round
-			n++
-		}
-		if g.offered > 0 && now-g.offered < offerTime+2*g.near() {
+		identities[g.supplier] = true
+		if g.mayGo(now) {
 			offered++
 		}
 	}
-	return n - Neighbours - offered, offered
+	return len(identities) - Neighbours - offered, offered
+}
+
+// mayGo says whether it was offered to a neighbour to part, so short a time ago that it may take that.
+func (g *giverOf) mayGo(now time.Duration) bool {
+	return g.offered > 0 && now-g.offered < offerTime+2*g.near()
 }
 
 // Offers returns the neighbours to which it is to be offered to part. Idle says of one whether nothing is on its way to it.
@@ -55,7 +60,7 @@ func (t *Taker) Offers(now time.Duration, idle func(n int) bool) (out []int) {
 		if len(out) >= open {
 			break
 		}
-		if g := t.peers[n]; g != nil && g.givers > Neighbours && t.spares(g) && (g.offered == 0 || now-g.offered >= offerTime+2*g.near()) && idle(n) {
+		if g := t.peers[n]; g != nil && g.givers > Neighbours && t.spares(g) && !g.mayGo(now) && idle(n) {
 			g.offered = now
 			out = append(out, n)
 		}

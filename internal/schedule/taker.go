@@ -118,7 +118,6 @@ type Taker struct {
 	outsiders int      // requests under way to neighbours that are not in it
 	speed     float64  // bytes per second at which pieces came, in the mean of all neighbours
 	lost      []Cancel // requests that were given up for others, to be cancelled
-	round     uint64   // of counting neighbours by identity
 	forwarded pieceSet // pieces that neighbours were told of before they were whole
 }
 
@@ -128,7 +127,6 @@ type supplier struct {
 	proven  bool          // it has sent a piece that was right
 	broke   int           // how often it went with a request under way, before it had
 	held    time.Duration // until when it is not asked for that
-	round   uint64        // in which it was counted last
 }
 
 // giverOf is what a taker knows of a neighbour.
