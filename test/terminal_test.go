@@ -466,8 +466,8 @@ func TestGetWithoutColourOrUnicodeOrATerminal(t *testing.T) {
 	})
 	t.Run("piped", func(t *testing.T) {
 		t.Parallel()
-		state := s.joined()
-		p := command{args: s.getArgs(state, t.TempDir(), "--limit-down", "4MiB/s", "--once")}.start(t)
+		s := newScene(t, 24<<20) // of its own: those beside it would be sources too
+		p := command{args: s.getArgs(s.joined(), t.TempDir(), "--limit-down", "4MiB/s", "--once")}.start(t)
 		if code := p.exit(); code != 0 {
 			t.Errorf("exit status %d", code)
 		}
