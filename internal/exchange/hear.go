@@ -40,11 +40,8 @@ func (l *loop) hear(n *conn, m wire.Message) {
 	case *wire.Want:
 		l.with(n, m.Channel, func(ch *channel) {
 			l.wanted(ch, wanted(m.On, m.Later))
-			if m.Neighbours > 0 {
-				givers := int(min(m.Neighbours, math.MaxInt32))
-				if l.giver.SetGivers(n.id, givers); ch.c.taker != nil {
-					ch.c.taker.SetGivers(n.id, givers)
-				}
+			if m.Neighbours > 0 && ch.c.taker != nil {
+				ch.c.taker.SetGivers(n.id, int(min(m.Neighbours, math.MaxInt32)))
 			}
 			if ch.c.Manifest != nil {
 				l.giver.Want(l.now(), n.id, ch.c.number, ch.theirWant)
@@ -129,6 +126,7 @@ func (l *loop) hearInfo(ch *channel, m *wire.Info) {
 	if m.All && !ch.all {
 		ch.all = true
 		l.takeHaves(ch)
+		l.countHave(ch)
 	}
 	if c.Manifest == nil {
 		l.askManifest(c)
@@ -200,6 +198,7 @@ func (l *loop) hearHave(ch *channel, m *wire.Have) {
 			}
 		}
 	})
+	l.countHave(ch)
 	if c.Manifest != nil && ch.theirs.Count() == uint(c.Manifest.Geo.Pieces) && !ch.full {
 		ch.full = true
 		c.copied(l.now())
@@ -232,6 +231,20 @@ func (l *loop) hearReset(ch *channel, m *wire.Reset) {
 	ch.epoch, ch.all, ch.full, ch.theirs = m.Epoch, false, false, nil
 	if ch.c.taker != nil {
 		ch.c.taker.Reset(l.now(), ch.conn.id)
+	}
+	l.countHave(ch)
+}
+
+// countHave tells the schedule how much a neighbour has, as one that takes.
+func (l *loop) countHave(ch *channel) {
+	switch m := ch.c.Manifest; {
+	case m == nil:
+	case ch.all:
+		l.giver.SetHave(ch.c.number, ch.conn.id, m.Geo.Pieces)
+	case ch.theirs == nil:
+		l.giver.SetHave(ch.c.number, ch.conn.id, 0)
+	default:
+		l.giver.SetHave(ch.c.number, ch.conn.id, uint32(ch.theirs.Count()))
 	}
 }
 

@@ -172,8 +172,7 @@ func (l *loop) bring(content *Content) *exchanged {
 	}
 	l.contents[content.ID] = c
 	if content.Manifest != nil {
-		l.giver.AddContent(c.number, content.Manifest.Geo.Piece, content.Source != nil)
-		l.giver.Pieces(c.number, content.Manifest.Geo.Pieces)
+		l.giver.AddContent(c.number, content.Manifest.Geo.Piece, content.Manifest.Geo.Pieces, content.Source != nil)
 	}
 	return c
 }
@@ -321,6 +320,7 @@ func (l *loop) closeChannel(ch *channel) {
 		ch.c.taker.RemovePeer(l.now(), ch.conn.id)
 	}
 	l.giver.Want(l.now(), ch.conn.id, ch.c.number, schedule.WantNot)
+	l.giver.SetHave(ch.c.number, ch.conn.id, 0)
 	for _, fs := range ch.c.places {
 		for _, f := range fs {
 			if f.p.ch == ch {

@@ -131,13 +131,14 @@ func (l *loop) hearPart(ch *channel, m *wire.Part) {
 // learn takes over the manifest.
 func (l *loop) learn(c *exchanged, m *content.Manifest) {
 	c.Manifest, c.asked, c.tried = m, nil, nil
-	l.giver.AddContent(c.number, m.Geo.Piece, false)
+	l.giver.AddContent(c.number, m.Geo.Piece, m.Geo.Pieces, false)
 	for _, ch := range slices.Clone(c.channels) {
 		if ch.known && ch.size != m.Geo.Size {
 			l.blame(ch, offence(OffenceSize, "%d bytes, the content has %d", ch.size, m.Geo.Size))
 			continue
 		}
 		l.giver.Want(l.now(), ch.conn.id, c.number, ch.theirWant)
+		l.countHave(ch)
 		if ch.theirs != nil {
 			if piece, any := ch.theirs.NextSet(0); any { // one is enough for who is no source
 				l.giver.HasNow(c.number, ch.conn.id, uint32(piece))

@@ -147,48 +147,72 @@ func TestAWantSaysHowManyNeighboursThereAre(t *testing.T) {
 	})
 }
 
-// Who says to have few neighbours is served more often than others, who have many.
-func TestWhoHasFewNeighboursIsServedMoreOften(t *testing.T) {
+// Of twelve that fetch, nine have half of it and three have one piece: each of these is served more often than each of those, until it has said to have more.
+func TestWhoHasLessIsServedMoreOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newTable(t, 4)
-		b.share()
+		b := newTable(t, 40)
+		first := b.sit()
+		d := b.fetch(nil)
+		first.serves(b, d, first.holds(b))
 		var guests []*guest
-		for range 12 {
+		epochs := make([]uint64, 12)
+		for n := range epochs {
 			g := b.sit()
 			g.asks(b, 2)
-			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{0, 1}})
+			epochs[n] = 1
+			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{0, map[bool]uint32{true: 1, false: 20}[n < 3]}})
 			guests = append(guests, g)
 		}
-		served := make([]int, len(guests))
-		for range 300 {
-			for n, g := range guests {
-				g.says(&wire.Want{Channel: 2, On: true, Neighbours: map[bool]uint64{true: 16, false: 128}[n < 3]})
-			}
-			var gets []func()
-			for n, g := range guests {
-				for {
-					credit, is := heardA[*wire.Credit](g)
-					if !is {
-						break
+		perGuest := func() (few, many float64) {
+			served := make([]float64, len(guests))
+			for range 100 {
+				for _, g := range guests {
+					g.says(&wire.Want{Channel: 2, On: true})
+				}
+				var gets []func()
+				for n, g := range guests {
+					for {
+						credit, is := heardA[*wire.Credit](g)
+						if !is {
+							break
+						}
+						served[n]++
+						gets = append(gets, func() {
+							g.says(&wire.Get{Channel: 2, Epoch: credit.Epoch, Credit: credit.Number, Piece: 30, Request: credit.Number})
+							hears[*wire.End](g)
+							g.kept = nil
+							g.says(&wire.Have{Channel: 2, Epoch: epochs[n], Runs: []uint32{0, 1}}) // it speaks, of what it has had
+						})
 					}
-					served[n]++
-					gets = append(gets, func() {
-						g.says(&wire.Get{Channel: 2, Epoch: 1, Credit: credit.Number, Piece: 1, Request: credit.Number})
-						hears[*wire.End](g)
-						g.kept = nil
-					})
+				}
+				for _, get := range gets {
+					get()
 				}
 			}
-			for _, get := range gets {
-				get()
+			for n, times := range served {
+				if n < 3 {
+					few += times / 3
+				} else {
+					many += times / 9
+				}
 			}
+			return few, many
 		}
-		few, many := served[0]+served[1]+served[2], 0
-		for _, n := range served[3:] {
-			many += n
+		if few, many := perGuest(); few < 2*many {
+			t.Errorf("who has little is served %.1f times, who has half %.1f times", few, many)
 		}
-		if few < many {
-			t.Errorf("%v: three who have few were served %d times, nine who have many %d times", served, few, many)
+		for _, g := range guests[:3] {
+			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{1, 19}})
+		}
+		if few, many := perGuest(); few > 1.5*many || many > 1.5*few {
+			t.Errorf("once all have half some are served %.1f times, the others %.1f times", few, many)
+		}
+		for n, g := range guests[:3] {
+			epochs[n] = 2
+			g.says(&wire.Reset{Channel: 2, Epoch: 2})
+		}
+		if few, many := perGuest(); few < 2*many {
+			t.Errorf("who has lost what it had is served %.1f times, who has half %.1f times", few, many)
 		}
 	})
 }

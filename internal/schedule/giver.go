@@ -14,9 +14,6 @@ const (
 	freshPromises = 5
 	// perLeecher is how many of those one leecher may have, unless it takes more in a round trip.
 	perLeecher = 2
-	// fewGivers and manyGivers bound how many a leecher is believed to be given by: who has few is served more often, as if it had fewGivers at least. usualGivers is
-	// what one has that does not say.
-	fewGivers, usualGivers, manyGivers = 16, 40, 128
 	// maxPromises bounds those of one leecher, however much it takes: a session serves no more at once.
 	maxPromises = 512
 	// aheadTime is how much of the uplink is promised beyond what a round trip takes, so that it does not idle while we think.
@@ -138,6 +135,8 @@ type given struct {
 	known  pieceSet         // pieces that somebody has said to have
 	has    map[int]pieceSet // by neighbour; only of a source
 	served int64            // the turn at which it was served last
+
+	takers, lacking float64 // leechers that want it, and the pieces that they lack, in all
 }
 
 type landing struct {
@@ -173,7 +172,8 @@ type leecher struct {
 	near     trough        // of how long its answers take
 	waited   time.Duration // how long its answers take, also those that came after a credit had expired
 
-	givers int // neighbours that it says to have for what it wants
+	have   map[int]uint32 // pieces that it has, by content
+	weight float64        // how much more often than others it is served; of those that want something
 
 	sent  int64         // bytes since the last sample
 	rate  float64       // bytes per second, of late
@@ -202,8 +202,8 @@ func NewGiver(cfg GiverConfig) *Giver {
 	return &Giver{cfg: cfg, who: make(map[int]*who), next: 1, taken: 1, patience: minPatience, limit: NewLimit(freshPromises)}
 }
 
-// AddContent brings in a content. A source has had all of it from the start: it names pieces that have not left yet.
-func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
+// AddContent brings in a content of so many pieces. A source has had all of it from the start: it names each piece once before it repeats any.
+func (g *Giver) AddContent(c int, pieceSize int64, pieces uint32, source bool) {
 	for len(g.contents) <= c {
 		g.contents = append(g.contents, nil)
 	}
@@ -212,14 +212,7 @@ func (g *Giver) AddContent(c int, pieceSize int64, source bool) {
 	for _, w := range g.who {
 		w.limit.Piece(g.largest)
 	}
-	g.contents[c] = &given{piece: max(pieceSize, 1), source: source, named: make(map[uint32]int), has: make(map[int]pieceSet)}
-}
-
-// Pieces tells a source how many pieces it has: it names each of them once before it repeats any.
-func (g *Giver) Pieces(c int, pieces uint32) {
-	if v := g.content(c); v != nil && v.source {
-		v.pieces = pieces
-	}
+	g.contents[c] = &given{piece: max(pieceSize, 1), pieces: pieces, source: source, named: make(map[uint32]int), has: make(map[int]pieceSet)}
 }
 
 // prepare makes the order in which a source names its pieces, once somebody wants any: contents that nobody wants cost nothing.
@@ -244,6 +237,7 @@ func (g *Giver) RemoveContent(c int) {
 	for _, l := range g.peers {
 		if l != nil {
 			l.wants, l.later = without(l.wants, c), without(l.later, c)
+			delete(l.have, c)
 		}
 	}
 }
@@ -273,7 +267,7 @@ func (g *Giver) AddPeer(n, identity int) {
 			g.limitWho(0, g.who[identity], 0)
 		}
 	}
-	g.peers[n] = &leecher{who: g.who[identity], since: -1, givers: usualGivers}
+	g.peers[n] = &leecher{who: g.who[identity], since: -1}
 }
 
 // RemovePeer forgets a neighbour, and what it was promised.
@@ -300,14 +294,6 @@ func (g *Giver) RemovePeer(now time.Duration, n int) {
 func (g *Giver) SetRTT(n int, rtt time.Duration) {
 	if l := g.peer(n); l != nil && l.rtt == 0 {
 		l.rtt = rtt
-	}
-}
-
-// SetGivers says how many neighbours a leecher has that could give it what it wants, as it says itself. Who has half as many is served twice as often by each: those that have come last know
-// fewer than those who were there first, and would fall behind.
-func (g *Giver) SetGivers(n, count int) {
-	if l := g.peer(n); l != nil {
-		l.givers = min(max(count, fewGivers), manyGivers)
 	}
 }
 
@@ -677,6 +663,7 @@ func (g *Giver) expire(now time.Duration) {
 // Plan returns the credits that are to be given now.
 func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	g.expire(now)
+	g.level()
 	most := float64(promises)
 	if g.fresh() {
 		most = freshPromises
@@ -862,13 +849,13 @@ func (l *leecher) rest() (n int64) {
 // trip returns the bytes that it takes in a round trip and aheadTime.
 func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
 
-// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first; then who has waited for more turns, by the number of those who
-// could give to it.
+// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first; then who has waited for more turns, by how often it is
+// to be served.
 func (g *Giver) before(l, other *leecher) bool {
 	if first, second := l.quiet < maxOwed, other.quiet < maxOwed; first != second {
 		return first
 	}
-	return (g.turn+1-l.served)*int64(other.givers) > (g.turn+1-other.served)*int64(l.givers)
+	return float64(g.turn+1-l.served)*l.weight > float64(g.turn+1-other.served)*other.weight
 }
 
 // choose returns the leecher whose turn it is, of those that want something, now or later; -1 if there is none.

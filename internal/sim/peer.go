@@ -58,6 +58,7 @@ type conn struct {
 	serving []*request
 	want    []schedule.Want // how much the other wants this side, by content
 	news    []schedule.News // by content
+	has     []uint32        // pieces that the other has said to have, by content
 }
 
 // request is a piece that is asked for.
@@ -99,8 +100,7 @@ func (p *peer) start() {
 		old := p.parts[c]
 		t := &part{seed: slices.Contains(p.cfg.Seeds, c), wants: slices.Contains(p.cfg.Wants, c)}
 		p.parts[c] = t
-		p.giver.AddContent(c, w.cfg.PieceSize, t.seed)
-		p.giver.Pieces(c, w.cfg.Pieces)
+		p.giver.AddContent(c, w.cfg.PieceSize, w.cfg.Pieces, t.seed)
 		if t.seed || !t.wants {
 			continue
 		}
@@ -215,7 +215,7 @@ func (c *conn) enter() {
 		p.conns = append(p.conns, nil)
 	}
 	p.conns[c.n] = c
-	c.want, c.news = make([]schedule.Want, len(p.parts)), make([]schedule.News, len(p.parts))
+	c.want, c.news, c.has = make([]schedule.Want, len(p.parts)), make([]schedule.News, len(p.parts)), make([]uint32, len(p.parts))
 	c.out = &flow{from: p, to: q, links: []*link{p.up, q.down}}
 	if thin := p.w.leave[p.cfg.Site]; thin != nil && p.cfg.Site != q.cfg.Site {
 		c.out.links = append(c.out.links, thin)
@@ -326,6 +326,7 @@ func (c *conn) hear(e *event) {
 		if t.taker != nil {
 			t.taker.HasAll(now, c.n)
 		}
+		p.giver.SetHave(int(e.content), c.n, p.w.cfg.Pieces)
 	case evLost:
 		for _, piece := range e.list {
 			if t.taker != nil {
@@ -347,13 +348,14 @@ func (c *conn) hear(e *event) {
 				p.giver.Spoke(c.n)
 			} else {
 				p.giver.HasNow(int(e.content), c.n, piece)
+				c.has[e.content]++
 			}
 		}
+		p.giver.SetHave(int(e.content), c.n, c.has[e.content])
 		p.wants(int(e.content))
 		return
 	case evWant:
 		c.wanted(e.content, schedule.Want(e.credit))
-		p.giver.SetGivers(c.n, int(e.piece))
 		if t.taker != nil {
 			t.taker.SetGivers(c.n, int(e.piece))
 		}
