@@ -251,6 +251,9 @@ func (l *loop) join(s *peer.Session, stop func(error)) {
 	}
 	n.identity = identity
 	l.giver.AddPeer(n.id, identity)
+	if l.inside(n) {
+		l.giver.SetInside(n.id)
+	}
 	for _, c := range l.order {
 		if c != nil && !c.all() { // who has everything is asked by those who do not
 			l.open(n, c)

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -84,4 +85,37 @@ func TestAClaimOfTheSamePieceIsSettled(t *testing.T) {
 	if lost == 0 || kept == 0 {
 		t.Errorf("%d lost, %d kept", lost, kept)
 	}
+}
+
+// Who shares gives what has not left yet to those of its own site first: two of four have two promises each at a time, and the others the fifth.
+func TestASharerServesItsSiteFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTableIn(t, 400, "here")
+		b.share()
+		guests := []*guest{b.sitWith(nil, "there"), b.sitWith(nil, ""), b.sitWith(nil, "here"), b.sitWith(nil, "here")}
+		for _, g := range guests {
+			g.asks(b, 2)
+			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{399, 1}})
+		}
+		credits := make(map[uint64]*wire.Credit)
+		whose := make(map[uint64]int)
+		served := make([]int, len(guests))
+		for range 50 {
+			for n, g := range guests {
+				for credit, is := heardA[*wire.Credit](g); is; credit, is = heardA[*wire.Credit](g) {
+					credits[credit.Number], whose[credit.Number] = credit, n
+				}
+			}
+			oldest := slices.Min(slices.Collect(maps.Keys(credits)))
+			credit, n := credits[oldest], whose[oldest]
+			delete(credits, oldest)
+			served[n]++
+			guests[n].says(&wire.Get{Channel: 2, Epoch: 1, Credit: oldest, Piece: *credit.Piece, Request: oldest})
+			hears[*wire.End](guests[n])
+			guests[n].says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{*credit.Piece, 1}})
+		}
+		if outside := served[0] + served[1]; outside > 15 || outside == 0 {
+			t.Errorf("of 50 pieces those of other sites get %d and %d, those of its own %d and %d", served[0], served[1], served[2], served[3])
+		}
+	})
 }

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -727,6 +728,39 @@ func TestACrawlingLeecherDoesNotCountHoweverBusyTheUplinkIs(t *testing.T) {
 		d.wants(4)
 		if gs := d.g.Plan(d.now); len(gs) > 0 != want {
 			t.Errorf("beside one that takes a %dth of its part %+v are promised", share, gs)
+		}
+	}
+}
+
+// What has not left yet goes to the source's own site before it goes to others, as far as those there take it; then all are served alike. Others than a source serve all alike from the start.
+func TestASourceServesItsSiteFirst(t *testing.T) {
+	for _, source := range []bool{true, false} {
+		d := newDesk(t, source, 8, 0, 1, 2, 3)
+		d.g.SetInside(2)
+		d.g.SetInside(3)
+		d.wants(0, 1, 2, 3)
+		var served []int
+		for range 12 {
+			for _, g := range d.g.Plan(d.now) {
+				d.out[g.Credit] = g
+			}
+			least := slices.Min(slices.Collect(maps.Keys(d.out)))
+			g := d.out[least]
+			delete(d.out, least)
+			served = append(served, g.Peer)
+			d.gets(g, uint32(max(g.Piece, 0)), OK)
+			d.ends(g, true)
+			d.g.HasNow(0, g.Peer, uint32(max(g.Piece, 0)))
+		}
+		inside := func(list []int) (n int) {
+			for _, peer := range list {
+				n += peer / 2
+			}
+			return n
+		}
+		first, then := inside(served[:8]), inside(served[8:])
+		if source && (first < 7 || then > 1) || !source && (first != 4 || then != 2) {
+			t.Errorf("source: %v: %v are served", source, served)
 		}
 	}
 }

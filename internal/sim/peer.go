@@ -222,6 +222,9 @@ func (c *conn) enter() {
 	}
 	p.giver.AddPeer(c.n, q.id)
 	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
+	if c.inside() {
+		p.giver.SetInside(c.n)
+	}
 	for i, t := range p.parts {
 		if t.taker != nil {
 			t.taker.AddPeer(c.n, q.id)
