@@ -34,8 +34,8 @@ func play(t *testing.T, name string, s Sized, seed uint64) Outcome {
 // The makespan of each scenario for 24 leechers and 256 pieces, as a ratio to what no scheme can beat; and everybody finishes.
 func TestScenariosAreNearTheirBounds(t *testing.T) {
 	most := map[string]float64{
-		"equal": 1.1, "fastdown": 1.07, "slowhalf": 1.25, "slowone": 1.13, "killed": 1.08, "sourcegone": 1.1, "joins": 1.03, "hostile": 1.25,
-		"far": 1.45, "two": 1.04, "limited": 1.05, "limitdown": 1.05, "sites": 1.02, "campus": 1.35,
+		"equal": 1.06, "fastdown": 1.04, "slowhalf": 1.08, "slowone": 1.06, "killed": 1.06, "sourcegone": 1.06, "joins": 1.03, "hostile": 1.15,
+		"far": 1.15, "two": 1.03, "limited": 1.02, "limitdown": 1.02, "sites": 1.02, "campus": 1.1,
 	}
 	for _, sc := range Scenarios(Sized{N: 24, Pieces: 256}, 3) {
 		o := sc.Play()
@@ -52,6 +52,14 @@ func TestScenariosAreNearTheirBounds(t *testing.T) {
 		if o.Crossed > 1.02 {
 			t.Errorf("%s: %.3f copies cross", sc.Name, o.Crossed)
 		}
+	}
+}
+
+// Where each knows only some others, and half of all are slow, some have few neighbours that are fast: they end little later, for it is they who are served more often.
+func TestWhoKnowsFewThatAreFastIsNotLast(t *testing.T) {
+	o := play(t, "slowhalf", Sized{N: 100, Pieces: 128, Neighbours: 16}, 1)
+	if o.Ratio > 1.16 || o.Ratio > 1.08*o.Median {
+		t.Errorf("the last one is done at %.3f of the bound, the middle one at %.3f", o.Ratio, o.Median)
 	}
 }
 
