@@ -126,8 +126,8 @@ func (l *loop) hearInfo(ch *channel, m *wire.Info) {
 	if m.All && !ch.all {
 		ch.all = true
 		l.takeHaves(ch)
-		l.countHave(ch)
 	}
+	l.countHave(ch)
 	if c.Manifest == nil {
 		l.askManifest(c)
 	}

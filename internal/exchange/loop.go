@@ -323,7 +323,6 @@ func (l *loop) closeChannel(ch *channel) {
 		ch.c.taker.RemovePeer(l.now(), ch.conn.id)
 	}
 	l.giver.Want(l.now(), ch.conn.id, ch.c.number, schedule.WantNot)
-	l.giver.SetHave(ch.c.number, ch.conn.id, 0)
 	for _, fs := range ch.c.places {
 		for _, f := range fs {
 			if f.p.ch == ch {

@@ -147,72 +147,84 @@ func TestAWantSaysHowManyNeighboursThereAre(t *testing.T) {
 	})
 }
 
-// Of twelve that fetch, nine have half of it and three have one piece: each of these is served more often than each of those, until it has said to have more.
+// Of twelve that fetch, nine have half. Three are served more often when they have said to have less, be it in another epoch or on a new channel, and less often when they have all.
 func TestWhoHasLessIsServedMoreOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newTable(t, 40)
-		first := b.sit()
-		d := b.fetch(nil)
-		first.serves(b, d, first.holds(b))
-		var guests []*guest
-		epochs := make([]uint64, 12)
-		for n := range epochs {
-			g := b.sit()
-			g.asks(b, 2)
-			epochs[n] = 1
-			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{0, map[bool]uint32{true: 1, false: 20}[n < 3]}})
-			guests = append(guests, g)
-		}
-		perGuest := func() (few, many float64) {
-			served := make([]float64, len(guests))
-			for range 100 {
-				for _, g := range guests {
-					g.says(&wire.Want{Channel: 2, On: true})
-				}
-				var gets []func()
-				for n, g := range guests {
-					for {
-						credit, is := heardA[*wire.Credit](g)
-						if !is {
-							break
-						}
-						served[n]++
-						gets = append(gets, func() {
-							g.says(&wire.Get{Channel: 2, Epoch: credit.Epoch, Credit: credit.Number, Piece: 30, Request: credit.Number})
-							hears[*wire.End](g)
-							g.kept = nil
-							g.says(&wire.Have{Channel: 2, Epoch: epochs[n], Runs: []uint32{0, 1}}) // it speaks, of what it has had
-						})
+	const channel = 4
+	opens := func(g *guest, b *table, channel uint64, all bool) {
+		g.says(&wire.Open{Channel: channel, ID: b.m.ID}, &wire.Info{Channel: channel, Epoch: 1, All: all})
+	}
+	has := func(g *guest, channel uint64, pieces uint32) {
+		g.says(&wire.Have{Channel: channel, Epoch: 1, Runs: []uint32{0, pieces}})
+	}
+	for name, c := range map[string]struct {
+		three       func(g *guest, b *table)
+		least, most float64 // how often they are served for each time of the others
+	}{
+		"one piece": {func(g *guest, b *table) { opens(g, b, channel, false); has(g, channel, 1) }, 2, 16},
+		"half":      {func(g *guest, b *table) { opens(g, b, channel, false); has(g, channel, 1); has(g, channel, 20) }, 0.7, 1.4},
+		"nothing any more": {func(g *guest, b *table) {
+			opens(g, b, channel, false)
+			has(g, channel, 20)
+			g.says(&wire.Reset{Channel: channel, Epoch: 2})
+		}, 2, 16},
+		"all, on a new channel": {func(g *guest, b *table) {
+			opens(g, b, 2, false)
+			has(g, 2, 20)
+			g.says(&wire.Close{Channel: 2})
+			opens(g, b, channel, true)
+		}, 0, 0.4},
+		"nothing, on a new channel": {func(g *guest, b *table) {
+			opens(g, b, 2, false)
+			has(g, 2, 20)
+			g.says(&wire.Close{Channel: 2})
+			opens(g, b, channel, false)
+		}, 2, 16},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newTable(t, 40)
+				first := b.sit()
+				d := b.fetch(nil)
+				first.serves(b, d, first.holds(b))
+				var guests []*guest
+				for n := range 12 {
+					g := b.sit()
+					if guests = append(guests, g); n < 3 {
+						c.three(g, b)
+					} else {
+						opens(g, b, channel, false)
+						has(g, channel, 20)
 					}
 				}
-				for _, get := range gets {
-					get()
+				three, nine := 0.0, 0.0
+				for range 100 {
+					for _, g := range guests {
+						g.says(&wire.Want{Channel: channel, On: true})
+					}
+					var credits []*wire.Credit
+					var whose []*guest
+					for n, g := range guests {
+						for credit, is := heardA[*wire.Credit](g); is; credit, is = heardA[*wire.Credit](g) {
+							if credits, whose = append(credits, credit), append(whose, g); n < 3 {
+								three++
+							} else {
+								nine++
+							}
+						}
+					}
+					for i, credit := range credits {
+						g := whose[i]
+						g.says(&wire.Get{Channel: channel, Epoch: credit.Epoch, Credit: credit.Number, Piece: 30, Request: credit.Number})
+						hears[*wire.End](g)
+						g.kept = nil
+						g.says(&wire.Have{Channel: channel, Epoch: 1, Runs: []uint32{39, 1}, Begun: true}) // it passes on what it takes
+						g.says(&wire.Have{Channel: channel, Epoch: 2, Runs: []uint32{39, 1}, Begun: true}) // whichever is its epoch
+					}
 				}
-			}
-			for n, times := range served {
-				if n < 3 {
-					few += times / 3
-				} else {
-					many += times / 9
+				if ratio := three / 3 / (nine / 9); ratio < c.least || ratio > c.most {
+					t.Errorf("each of the three is served %.2f times for each time of one of the others, want %.2f to %.2f", ratio, c.least, c.most)
 				}
-			}
-			return few, many
-		}
-		if few, many := perGuest(); few < 2*many {
-			t.Errorf("who has little is served %.1f times, who has half %.1f times", few, many)
-		}
-		for _, g := range guests[:3] {
-			g.says(&wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{1, 19}})
-		}
-		if few, many := perGuest(); few > 1.5*many || many > 1.5*few {
-			t.Errorf("once all have half some are served %.1f times, the others %.1f times", few, many)
-		}
-		for n, g := range guests[:3] {
-			epochs[n] = 2
-			g.says(&wire.Reset{Channel: 2, Epoch: 2})
-		}
-		if few, many := perGuest(); few < 2*many {
-			t.Errorf("who has lost what it had is served %.1f times, who has half %.1f times", few, many)
-		}
-	})
+			})
+		})
+	}
 }

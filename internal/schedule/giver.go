@@ -173,6 +173,7 @@ type leecher struct {
 	waited   time.Duration // how long its answers take, also those that came after a credit had expired
 
 	inside bool           // it is in our site; of who is in none all are outside
+	first  bool           // it is served before others: it is inside, and wants what has not left yet
 	have   map[int]uint32 // pieces that it has, by content
 	weight float64        // how much more often than others it is served; of those that want something
 
@@ -857,14 +858,14 @@ func (l *leecher) rest() (n int64) {
 // trip returns the bytes that it takes in a round trip and aheadTime.
 func (l *leecher) trip() float64 { return l.best * min(l.rtt+aheadTime, maxAhead).Seconds() }
 
-// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first; then, while there is a piece that has not left, who is
-// in our site, which those outside are passed it from: what is given to them does not come back, and would leave once more; then who has waited for more turns, by how often it is to be served.
+// before says whether a leecher is served before another: who passes on what it takes, or at least says that it has it, goes first; then who is in our site and wants what has not left yet;
+// then who has waited for more turns, by how often it is to be served.
 func (g *Giver) before(l, other *leecher) bool {
 	if first, second := l.quiet < maxOwed, other.quiet < maxOwed; first != second {
 		return first
 	}
-	if l.inside != other.inside && g.fresh() {
-		return l.inside
+	if l.first != other.first {
+		return l.first
 	}
 	return float64(g.turn+1-l.served)*l.weight > float64(g.turn+1-other.served)*other.weight
 }

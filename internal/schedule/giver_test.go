@@ -732,6 +732,18 @@ func TestACrawlingLeecherDoesNotCountHoweverBusyTheUplinkIs(t *testing.T) {
 	}
 }
 
+// Who is inside and wants a content that has left does not go before those outside because of another content that has not.
+func TestWhatHasLeftGoesToAllAlike(t *testing.T) {
+	d := newDesk(t, false, 8, 0, 1)
+	d.g.AddContent(1, testPiece, 8, true)
+	d.g.Want(d.now, 0, 1, WantNow) // nobody else does
+	d.g.Want(d.now, 0, 1, WantNot)
+	d.g.SetInside(1)
+	d.g.peers[1].served = 5 // it waits for less long
+	d.wants(0, 1)
+	d.gives(0, 0, 1, 1)
+}
+
 // What has not left yet goes to the source's own site before it goes to others, as far as those there take it; then all are served alike. Others than a source serve all alike from the start.
 func TestASourceServesItsSiteFirst(t *testing.T) {
 	for _, source := range []bool{true, false} {

@@ -26,7 +26,9 @@ func (g *Giver) SetHave(c, n int, pieces uint32) {
 	l.have[c] = min(pieces, v.pieces)
 }
 
-// level takes in who lacks how much, of those that want something.
+// What has not left yet goes to the source's own site first, which those outside get it from: what is given to them does not come back over a thin link, and would leave once more.
+
+// level takes in who lacks how much, of those that want something, and who is to be served before others.
 func (g *Giver) level() {
 	each := func(do func(l *leecher, v *given, lacks float64)) {
 		for _, l := range g.peers {
@@ -41,7 +43,7 @@ func (g *Giver) level() {
 			}
 		}
 	}
-	each(func(l *leecher, v *given, _ float64) { l.weight, v.takers, v.lacking = 0, 0, 0 })
+	each(func(l *leecher, v *given, _ float64) { l.weight, l.first, v.takers, v.lacking = 0, false, 0, 0 })
 	each(func(_ *leecher, v *given, lacks float64) {
 		v.takers++
 		v.lacking += lacks
@@ -54,5 +56,6 @@ func (g *Giver) level() {
 			weight = min(max(weight*weight, 1.0/levelMost), levelMost)
 		}
 		l.weight = max(l.weight, weight) // by that of its contents of which it lacks most
+		l.first = l.first || l.inside && len(v.order) > 0
 	})
 }
