@@ -113,6 +113,7 @@ type Giver struct {
 	limit    *Limit
 	each     int64 // bytes per second that any one identity is promised; 0: no limit
 	largest  int64 // bytes of a piece
+	leveled  bool  // it is known who is behind, in this plan
 
 	uplink  float64       // bytes per second, the best of the last windows
 	rate    float64       // bytes per second, of late
@@ -672,7 +673,7 @@ func (g *Giver) expire(now time.Duration) {
 // Plan returns the credits that are to be given now.
 func (g *Giver) Plan(now time.Duration) (out []Grant) {
 	g.expire(now)
-	g.level()
+	g.leveled = false
 	most := float64(promises)
 	if g.fresh() {
 		most = freshPromises
@@ -872,6 +873,10 @@ func (g *Giver) before(l, other *leecher) bool {
 
 // choose returns the leecher whose turn it is, of those that want something, now or later; -1 if there is none.
 func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) int {
+	if !g.leveled { // most of the time nothing is to be given
+		g.level()
+		g.leveled = true
+	}
 	best := -1
 	for n, l := range g.peers {
 		if l == nil || now < l.paused || !later && len(l.wants) == 0 || later && len(l.later) == 0 || !room(l) || !l.limit.Allows(now) {
