@@ -52,6 +52,16 @@ func TestWhoLacksMoreIsServedMoreOften(t *testing.T) {
 		if ratio := float64(sum(first)) / float64(sum(second)); math.Abs(ratio-want) > 0.15*want {
 			t.Errorf("source: %v: %v were served, so that those who lack more were %.2f times as often, want %.2f", source, served, ratio, want)
 		}
+		if !source { // what is said meanwhile counts from then on
+			for n := range 10 {
+				d.g.SetHave(0, n, 500)
+			}
+			d.serve(100) // those who have waited
+			served = d.serve(1000)
+			if ratio := float64(sum(served[:10])) / float64(sum(served[10:])); math.Abs(ratio-1) > 0.1 {
+				t.Errorf("once all lack as much %v were served", served)
+			}
+		}
 		for _, list := range [][]int{first, second} {
 			if float64(slices.Max(list)) > 1.1*float64(slices.Min(list)) {
 				t.Errorf("source: %v: of those who lack as much some are served more often: %v", source, list)
