@@ -20,6 +20,10 @@ import (
 const (
 	// tick is how often progress is read, and deadlines are looked at.
 	tick = 50 * time.Millisecond
+	// costlyTicks is how often, in ticks, that is done which costs a system call for each neighbour, or shows something to the world.
+	costlyTicks = 2
+	// countEvery is how often it is counted at most, before messages are heard, what has come and gone.
+	countEvery = 4 * time.Millisecond
 	// quietTick is how often that is while nothing moves, stillTick while nothing happens at all.
 	quietTick = time.Second
 	stillTick = 10 * time.Second
@@ -303,7 +307,9 @@ func (x *Exchange) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-x.inbox:
-			l.count()
+			if l.now()-l.countedAt >= countEvery {
+				l.count()
+			}
 			e(l)
 			for range len(x.inbox) { // all that has come: decisions are made of the newest state
 				(<-x.inbox)(l)

@@ -248,6 +248,7 @@ func TestASecondCopyServesWhoWaitsForTheFirst(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		third.sends(p.get.Request, p.bytes[p.part+5:p.part+6])
 		third.settle()
+		time.Sleep(countEvery)
 		other.says(&wire.Credit{Channel: from, Epoch: 1, Number: 3, Insist: true})
 		get := hears[*wire.Get](other)
 		if get.Piece != piece {

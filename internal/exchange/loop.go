@@ -34,6 +34,8 @@ type loop struct {
 	toLoad     []*exchanged    // whose manifests are to be loaded
 
 	measured    time.Duration // when progress was read last
+	countedAt   time.Duration // when readers' and writers' counts were
+	ticks       int
 	arrived     int64         // bytes that have arrived at all neighbours
 	newsPending bool          // news wait to be told
 	newsAt      time.Duration // when the first are due
@@ -466,6 +468,8 @@ func (l *loop) tellWant(ch *channel, w schedule.Want) {
 // measure takes over what was counted, and looks at deadlines.
 func (l *loop) measure() {
 	l.count()
+	l.ticks++
+	costly := l.ticks%costlyTicks == 0 || l.quiet()
 	now := l.now()
 	dt := max(now-l.measured, time.Millisecond).Seconds()
 	l.measured = now
@@ -491,7 +495,9 @@ func (l *loop) measure() {
 		c.rate += (float64(c.received-c.measured)/dt - c.rate) * min(1, dt/rateMean.Seconds())
 		c.measured = c.received
 		l.look(c, now)
-		c.publish()
+		if costly {
+			c.publish()
+		}
 	}
 	for _, n := range l.byID {
 		if n == nil {
@@ -508,7 +514,9 @@ func (l *loop) measure() {
 			g.look()
 		}
 	}
-	l.giver.Sample(now, l.total())
+	if costly {
+		l.giver.Sample(now, l.total())
+	}
 }
 
 // total returns how many bytes have arrived at others in all: those that the network below knows to have arrived, where it does, else
@@ -576,6 +584,7 @@ func (l *loop) wantAgain(c *exchanged) {
 
 // count takes over what readers and writers have counted.
 func (l *loop) count() {
+	l.countedAt = l.now()
 	for _, n := range l.byID {
 		if n == nil {
 			continue

@@ -168,7 +168,7 @@ func TestAPieceThatIsNearlyThereIsFollowedBetweenTicks(t *testing.T) {
 			bytes = bytes[:len(bytes)*19/20]
 			_, _ = from.conn.Write(append(wire.AppendData(nil, first.Request, len(bytes)), bytes...))
 			synctest.Wait()
-			time.Sleep(time.Millisecond)
+			time.Sleep(countEvery)
 			if asks() == nil {
 				t.Errorf("%v after a tick, a piece of which 19 of 20 parts are there counts as one that is to come", phase)
 			}

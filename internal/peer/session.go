@@ -53,7 +53,7 @@ const (
 	leastFrame = 4 << 10
 	maxUnsent  = 256 << 10
 	// A writer whose kernel holds enough looks again after minWait to maxHold.
-	minWait = 5 * time.Millisecond
+	minWait = 8 * time.Millisecond
 	maxHold = 2 * frameTime
 	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
 	stuckLook = time.Second
@@ -151,6 +151,7 @@ type Session struct {
 	ready chan struct{}
 	rtt   atomic.Int64
 	began time.Time
+	addr  string
 	heard atomic.Int64 // when something came last, as time since began
 
 	mu       sync.Mutex // guards what follows
@@ -181,7 +182,7 @@ func NewSession(cfg SessionConfig) *Session {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Session{
-		cfg: cfg, ready: make(chan struct{}), began: time.Now(), wake: make(chan struct{}, 1),
+		cfg: cfg, ready: make(chan struct{}), began: time.Now(), addr: cfg.Conn.RemoteAddr().String(), wake: make(chan struct{}, 1),
 		gets: make(map[uint64]bool), asked: make(map[uint64]*asking), fail: func(error) {},
 	}
 }
@@ -213,7 +214,7 @@ func (s *Session) Acked() int64 {
 }
 
 // Addr returns where the other side is.
-func (s *Session) Addr() string { return s.cfg.Conn.RemoteAddr().String() }
+func (s *Session) Addr() string { return s.addr }
 
 // Run converses until the session or ctx ends, and returns why. It closes the connection. All requests have their end then.
 func (s *Session) Run(ctx context.Context) error {
