@@ -64,8 +64,8 @@ var scenarios = []scenario{
 		return plain1(size, link{rate, rate}, ls)
 	}},
 	{name: "killed", about: "a third of the leechers killed at half of T* and started again", aria2: true, plan: halfway(equal), act: killThird, notes: noteKilled},
-	{name: "sourcegone", about: "the source killed when it has sent 1.1 copies", aria2: true, plan: func(size, rate float64, n int) plan {
-		p := equal(size, rate, n)
+	{name: "sourcegone", about: "a source with twice the uplink, killed when it has sent 1.1 copies", aria2: true, plan: func(size, rate float64, n int) plan {
+		p := plain1(size, link{2 * rate, rate}, slices.Repeat([]link{{rate, rate}}, n)) // with the others' uplink it would take T* and more for that
 		p.bound = deserted(size, p.source, p.leechers, copiesBeforeGone)
 		return p
 	}, act: killSource, notes: noteGone},
