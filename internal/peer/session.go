@@ -151,7 +151,7 @@ type Session struct {
 	ready chan struct{}
 	rtt   atomic.Int64
 	began time.Time
-	addr  string
+	addr  func() string
 	heard atomic.Int64 // when something came last, as time since began
 
 	mu       sync.Mutex // guards what follows
@@ -182,7 +182,7 @@ func NewSession(cfg SessionConfig) *Session {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Session{
-		cfg: cfg, ready: make(chan struct{}), began: time.Now(), addr: cfg.Conn.RemoteAddr().String(), wake: make(chan struct{}, 1),
+		cfg: cfg, ready: make(chan struct{}), began: time.Now(), addr: sync.OnceValue(func() string { return cfg.Conn.RemoteAddr().String() }), wake: make(chan struct{}, 1),
 		gets: make(map[uint64]bool), asked: make(map[uint64]*asking), fail: func(error) {},
 	}
 }
@@ -214,7 +214,7 @@ func (s *Session) Acked() int64 {
 }
 
 // Addr returns where the other side is.
-func (s *Session) Addr() string { return s.addr }
+func (s *Session) Addr() string { return s.addr() }
 
 // Run converses until the session or ctx ends, and returns why. It closes the connection. All requests have their end then.
 func (s *Session) Run(ctx context.Context) error {
