@@ -10,13 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate makes f size bytes long, and takes the space for them where the file system can. One in memory is spared that: each page would be
-// zeroed before the first byte comes, seconds for what takes its time to come, and memory is what a machine has least of to keep for later.
+// allocate makes f size bytes long, and takes the space for them where the file system can.
 func allocate(f *os.File, size int64) error {
-	var fs unix.Statfs_t
-	if err := eintr(func() error { return unix.Fstatfs(int(f.Fd()), &fs) }); err == nil && fs.Type == unix.TMPFS_MAGIC {
-		return f.Truncate(size)
-	}
 	err := eintr(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || err == nil {
 		return f.Truncate(size)

@@ -5,6 +5,7 @@ package store
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 
@@ -36,6 +37,9 @@ func freeSpace(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
+	}
+	if st.Blocks == 0 { // ramfs, and others that have no bound of their own
+		return math.MaxInt64, nil
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
