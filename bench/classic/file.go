@@ -44,6 +44,14 @@ func fill(ctx context.Context, f *os.File, size int64, content io.Reader) error 
 	return nil
 }
 
+// zeros reads as zeros without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
 // sameContent returns an error unless two files have the same bytes.
 func sameContent(path1, path2 string) error {
 	f1, err := os.Open(path1)

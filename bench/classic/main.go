@@ -17,7 +17,7 @@
 //     holders, and since the protocol does not say when a list of members is complete, that has to last a moment.
 //
 // Each copy is compared with the source, and removed. The memory that it takes is at hand when it begins, for the reason
-// told at lab.NewBallast: without that, the figures of a virtual machine say more of its host than of the copy. One pair that is not counted goes first. The figures are medians
+// told in ballast.go: without that, the figures of a virtual machine say more of its host than of the copy. One pair that is not counted goes first. The figures are medians
 // of all pairs, ratios are medians of each pair's own ratio. Processor seconds are user and system time of the processes
 // on either side; what the kernel does in threads of its own, such as writing back to the disk, is not in them. The
 // machine should have nothing else to do: each pair waits for that, and is measured again when others used the processors
@@ -128,7 +128,7 @@ func measureIn(ctx context.Context, o options, shoal, dir string) error {
 	if err := makeFile(ctx, b.source, o.size); err != nil {
 		return err
 	}
-	ballast, err := lab.NewBallast(ctx, 3*o.size) // blocks of one size may be but half of it
+	ballast, err := newBallast(ctx, 3*o.size) // blocks of one size may be but half of it
 	if err != nil {
 		return err
 	}

@@ -136,27 +136,11 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	ballast, err := lab.NewBallast(ctx, b.memory(todo))
-	if err != nil {
-		return err
-	}
-	defer ballast.Close()
 	if *rounds > 0 {
 		b.calm = 5 * time.Second // there are many, and what disturbs one disturbs the one beside it
 		return b.pairs(ctx, todo, *rounds, *pairsLog)
 	}
 	return b.all(ctx, todo, args, *curves)
-}
-
-// memory is what the largest of the runs takes: a copy for everybody, and the processes. Memory that a virtual machine has to get from its
-// host first costs more processor time than all that is measured.
-func (b *bench) memory(todo []*series) int64 {
-	const process = 64 << 20
-	most := 0
-	for _, x := range todo {
-		most = max(most, x.n)
-	}
-	return int64(most+2) * (int64(b.size) + process)
 }
 
 // all measures every row, and prints the table and what there is to say about it.

@@ -35,7 +35,7 @@ type loop struct {
 
 	measured    time.Duration // when progress was read last
 	countedAt   time.Duration // when readers' and writers' counts were
-	ticks       int
+	ticks       int           // how often progress was read
 	arrived     int64         // bytes that have arrived at all neighbours
 	newsPending bool          // news wait to be told
 	newsAt      time.Duration // when the first are due

@@ -1,11 +1,13 @@
 //go:build linux
 
-package lab
+package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+
+	"shoal/bench/internal/lab"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +19,13 @@ const (
 	ballastPage = 4 << 10
 )
 
-// NewBallast has so many bytes of free memory ready, until the returned file is closed. A virtual machine gives large
+// newBallast has so many bytes of free memory ready, until the returned file is closed. A virtual machine gives large
 // blocks of free memory back to its host, and to get them again costs a copy more than all else that it does: whether a
 // copy is fast depends on who used memory before it. So this memory is taken, and given back to the kernel but for a page
 // here and there: the blocks that are left are too small to be given to the host, and are what the kernel takes first.
 // It is a file without a name, lest it count as memory of this process.
-func NewBallast(ctx context.Context, size int64) (*os.File, error) {
-	available, err := Available()
+func newBallast(ctx context.Context, size int64) (*os.File, error) {
+	available, err := lab.Available()
 	if err != nil {
 		return nil, err
 	}
@@ -33,28 +35,16 @@ func NewBallast(ctx context.Context, size int64) (*os.File, error) {
 		return nil, fmt.Errorf("make ballast: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "ballast")
-	if err := settle(ctx, fd, size); err != nil {
+	if err := fill(ctx, f, size, zeros{}); err != nil {
 		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// settle takes the memory, and gives it back but for a page of each step.
-func settle(ctx context.Context, fd int, size int64) error {
-	for at := int64(0); at+ballastStep <= size; at += ballastStep {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := unix.Fallocate(fd, 0, at, ballastStep); err != nil {
-			return fmt.Errorf("fill ballast: %w", err)
-		}
+		return nil, fmt.Errorf("fill ballast: %w", err)
 	}
 	for at := int64(0); at+ballastStep <= size; at += ballastStep {
 		const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 		if err := unix.Fallocate(fd, mode, at+ballastPage, ballastStep-ballastPage); err != nil {
-			return fmt.Errorf("punch ballast: %w", err)
+			f.Close()
+			return nil, fmt.Errorf("punch ballast: %w", err)
 		}
 	}
-	return nil
+	return f, nil
 }
