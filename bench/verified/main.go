@@ -35,6 +35,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,122 +104,166 @@ type bench struct {
 
 // series measures pairs, and prints a row.
 func (b *bench) series(ctx context.Context, holders, pairs int) error {
-	self, err := os.Executable()
-	if err != nil {
+	s := &series{bench: b}
+	defer s.stop()
+	if err := s.start(ctx, holders); err != nil {
 		return err
 	}
-	sender, err := lab.Start(ctx, b.dir, self, "send", b.source)
-	if err != nil {
-		return err
-	}
-	defer sender.Stop()
-	at, err := sender.Await("listening")
-	if err != nil {
-		return err
-	}
-	state := func(i int) string { return filepath.Join(b.dir, "state"+strconv.Itoa(i)) }
-	server, err := lab.Start(ctx, b.dir, b.shoal, "server", "--json", "--state", state(0), "--listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer server.Stop()
-	if _, err := server.Await("listening"); err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, b.shoal, "link", "-q", "--state", state(0)).Output()
-	if err != nil {
-		return fmt.Errorf("link: %w", err)
-	}
-	var shares []*lab.Process
-	for i := range holders + 1 {
-		if err := exec.CommandContext(ctx, b.shoal, "join", "-q", "--state", state(i+1), strings.TrimSpace(string(out))).Run(); err != nil {
-			return fmt.Errorf("join: %w", err)
-		}
-		if i == holders {
-			break
-		}
-		p, err := lab.Start(ctx, b.dir, b.shoal, "share", b.source, "--json", "--state", state(i+1), "--listen", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer p.Stop()
-		if _, err := p.Await("sharing"); err != nil {
-			return err
-		}
-		shares = append(shares, p)
-	}
-	var bare, whole, inner, ratio, ratioInner, cpuSend, cpuRecv, cpuGet, cpuShare, peak []float64
-	gb := float64(b.size) / 1e9
+	var bare, ours []taken
 	for i := range pairs + 1 {
-		var bs, ws, is float64
-		copyBare := func() error {
-			before, err := lab.CPU(sender.PID())
-			if err != nil {
-				return err
-			}
-			to := filepath.Join(b.dir, "bare.bin")
-			p, err := lab.Start(ctx, b.dir, self, "receive", at.Addr, to)
-			if err != nil {
-				return err
-			}
-			x, err := p.Wait()
-			if err != nil {
-				return err
-			}
-			after, err := lab.CPU(sender.PID())
-			bs = x.Wall.Seconds()
-			if i > 0 {
-				cpuSend, cpuRecv = append(cpuSend, (after-before).Seconds()/gb), append(cpuRecv, x.CPU.Seconds()/gb)
-			}
-			return errors.Join(err, os.Remove(to))
-		}
-		download := func() error {
-			before, err := total(shares)
-			if err != nil {
-				return err
-			}
-			p, err := lab.Start(ctx, b.dir, b.shoal, "get", "source.bin", "--once", "--overwrite", "--json", "--state", state(holders+1), "--listen", "127.0.0.1:0",
-				"-o", filepath.Join(b.dir, "ours.bin"))
-			if err != nil {
-				return err
-			}
-			start, err := p.Await("start")
-			if err != nil {
-				return err
-			}
-			done, err := p.Await("done")
-			if err != nil {
-				return err
-			}
-			x, err := p.Wait()
-			if err != nil {
-				return err
-			}
-			after, err := total(shares)
-			ws, is = x.Wall.Seconds(), (done.At-start.At).Seconds()+0.05 // the event may be that late
-			if i > 0 {
-				cpuGet, cpuShare = append(cpuGet, x.CPU.Seconds()/gb), append(cpuShare, (after-before).Seconds()/gb)
-				peak = append(peak, float64(x.Peak)/(1<<20))
-			}
-			return errors.Join(err, os.Remove(filepath.Join(b.dir, "ours.bin")))
-		}
-		first, second := copyBare, download
+		var one, other taken
+		first, second := func() error { return s.copyBare(ctx, &one) }, func() error { return s.download(ctx, &other) }
 		if i%2 == 1 {
-			first, second = download, copyBare
+			first, second = second, first
 		}
 		if err := errors.Join(first(), second()); err != nil {
 			return err
 		}
-		if i > 0 {
-			bare, whole, inner = append(bare, bs), append(whole, ws), append(inner, is)
-			ratio, ratioInner = append(ratio, bs/ws), append(ratioInner, bs/is)
+		if i > 0 { // the first warms up
+			bare, ours = append(bare, one), append(ours, other)
 		}
 	}
-	m := func(v []float64) float64 { return lab.Summarize(v).Median }
-	r, ri := lab.Summarize(ratio), lab.Summarize(ratioInner)
-	fmt.Printf("| %d | %.2f | %.2f | %.2f | %.2f (%.2f to %.2f) | %.2f (%.2f to %.2f) | %.2f, %.2f | %.2f, %.2f | %.0f |\n", holders, m(bare), m(whole), m(inner),
-		r.Median, r.Min, r.Max, ri.Median, ri.Min, ri.Max, m(cpuSend), m(cpuRecv), m(cpuGet), m(cpuShare), lab.Summarize(peak).Max)
+	gb := float64(b.size) / 1e9
+	over := func(of func(i int) float64) lab.Spread {
+		values := make([]float64, pairs)
+		for i := range values {
+			values[i] = of(i)
+		}
+		return lab.Summarize(values)
+	}
+	whole := over(func(i int) float64 { return bare[i].wall.Seconds() / ours[i].wall.Seconds() })
+	inner := over(func(i int) float64 { return bare[i].wall.Seconds() / ours[i].inner.Seconds() })
+	fmt.Printf("| %d | %.2f | %.2f | %.2f | %.2f (%.2f to %.2f) | %.2f (%.2f to %.2f) | %.2f, %.2f | %.2f, %.2f | %.0f |\n", holders,
+		over(func(i int) float64 { return bare[i].wall.Seconds() }).Median,
+		over(func(i int) float64 { return ours[i].wall.Seconds() }).Median,
+		over(func(i int) float64 { return ours[i].inner.Seconds() }).Median,
+		whole.Median, whole.Min, whole.Max, inner.Median, inner.Min, inner.Max,
+		over(func(i int) float64 { return bare[i].giver.Seconds() / gb }).Median,
+		over(func(i int) float64 { return bare[i].taker.Seconds() / gb }).Median,
+		over(func(i int) float64 { return ours[i].taker.Seconds() / gb }).Median,
+		over(func(i int) float64 { return ours[i].giver.Seconds() / gb }).Median,
+		over(func(i int) float64 { return float64(ours[i].peak) / (1 << 20) }).Max)
 	return nil
+}
+
+// taken is what one copy took: time in all, and from the event "start" to "done"; processor time of those who give and of who takes, whose
+// peak memory is in bytes.
+type taken struct {
+	wall, inner  time.Duration
+	giver, taker time.Duration
+	peak         int64
+}
+
+// series is who takes part: a sender for bare copies, a swarm server, peers that share, and the state of one that fetches.
+type series struct {
+	*bench
+	all    []*lab.Process
+	self   string
+	sender *lab.Process
+	addr   string // of the sender
+	shares []*lab.Process
+	getter string
+}
+
+func (s *series) stop() {
+	for _, p := range slices.Backward(s.all) {
+		p.Stop()
+	}
+}
+
+// launch starts a process, and returns its first event of a kind.
+func (s *series) launch(ctx context.Context, event, path string, args ...string) (*lab.Process, lab.Event, error) {
+	p, err := lab.Start(ctx, s.dir, path, args...)
+	if err != nil {
+		return nil, lab.Event{}, err
+	}
+	s.all = append(s.all, p)
+	e, err := p.Await(event)
+	return p, e, err
+}
+
+func (s *series) start(ctx context.Context, holders int) (err error) {
+	if s.self, err = os.Executable(); err != nil {
+		return err
+	}
+	sender, at, err := s.launch(ctx, "listening", s.self, "send", s.source)
+	if err != nil {
+		return err
+	}
+	s.sender, s.addr = sender, at.Addr
+	state := func(i int) string { return filepath.Join(s.dir, "state"+strconv.Itoa(i)) }
+	if _, _, err := s.launch(ctx, "listening", s.shoal, "server", "--json", "--state", state(0), "--listen", "127.0.0.1:0"); err != nil {
+		return err
+	}
+	link, err := exec.CommandContext(ctx, s.shoal, "link", "-q", "--state", state(0)).Output()
+	if err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	for i := range holders + 1 {
+		if err := exec.CommandContext(ctx, s.shoal, "join", "-q", "--state", state(i+1), strings.TrimSpace(string(link))).Run(); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+	}
+	for i := range holders {
+		p, _, err := s.launch(ctx, "sharing", s.shoal, "share", s.source, "--json", "--state", state(i+1), "--listen", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		s.shares = append(s.shares, p)
+	}
+	s.getter = state(holders + 1)
+	return nil
+}
+
+// copyBare is a copy over one TLS connection.
+func (s *series) copyBare(ctx context.Context, t *taken) error {
+	before, err := lab.CPU(s.sender.PID())
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(s.dir, "bare.bin")
+	p, err := lab.Start(ctx, s.dir, s.self, "receive", s.addr, to)
+	if err != nil {
+		return err
+	}
+	x, err := p.Wait()
+	if err != nil {
+		return err
+	}
+	after, err := lab.CPU(s.sender.PID())
+	*t = taken{wall: x.Wall, giver: after - before, taker: x.CPU}
+	return errors.Join(err, os.Remove(to))
+}
+
+// download is one in the swarm.
+func (s *series) download(ctx context.Context, t *taken) error {
+	before, err := total(s.shares)
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(s.dir, "ours.bin")
+	p, err := lab.Start(ctx, s.dir, s.shoal, "get", "source.bin", "--once", "--overwrite", "--json", "--state", s.getter, "--listen", "127.0.0.1:0", "-o", to)
+	if err != nil {
+		return err
+	}
+	start, err := p.Await("start")
+	if err != nil {
+		return err
+	}
+	done, err := p.Await("done")
+	if err != nil {
+		return err
+	}
+	x, err := p.Wait()
+	if err != nil {
+		return err
+	}
+	after, err := total(s.shares)
+	*t = taken{
+		wall: x.Wall, inner: done.At - start.At + 50*time.Millisecond, // the event may be that late
+		giver: after - before, taker: x.CPU, peak: x.Peak,
+	}
+	return errors.Join(err, os.Remove(to))
 }
 
 // total returns the processor time of all.

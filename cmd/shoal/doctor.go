@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -176,6 +177,8 @@ func (d *doctor) disk() {
 		d.say(finding{
 			Check: "disk", Level: worthNote, Code: "E-NO-SPACE", Text: fmt.Sprintf("%s has %s free", printable(d.dir), size(free)), Next: "shoal get -o PATH NAME    puts files elsewhere",
 		})
+	case free == math.MaxInt64:
+		d.well("disk", "%s can be written to; its file system does not say how much is free", printable(d.dir))
 	default:
 		d.well("disk", "%s can be written to and has %s free", printable(d.dir), size(free))
 	}

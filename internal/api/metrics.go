@@ -89,7 +89,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(descConnections, float64(sessions), "shoal/2")
 	c.refused(ctx, st, counter)
 	for i, root := range c.s.cfg.Roots() {
-		if free, size, err := diskSpace(root); err == nil && i < maxRoots {
+		if free, size, err := diskSpace(root); err == nil && size > 0 && i < maxRoots { // some file systems have no size
 			gauge(descFree, float64(free), root)
 			gauge(descSize, float64(size), root)
 		}

@@ -83,7 +83,7 @@ func (p *pace) wait(now time.Time, unsent func() int, acked func() int64) (wait 
 		}
 	}
 	most := min(time.Duration(p.unsent)*frameTime/time.Duration(p.rate), maxHold)
-	wait = min(max(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.rate), minWait), most)
+	wait = min(time.Duration(over+p.unsent/2)*frameTime/time.Duration(p.rate), most)
 	p.until = now.Add(wait)
 	return wait, now.Sub(p.since) > deadAfter
 }

@@ -52,8 +52,7 @@ const (
 	slowFrames = 3
 	leastFrame = 4 << 10
 	maxUnsent  = 256 << 10
-	// A writer whose kernel holds enough looks again after minWait to maxHold.
-	minWait = 8 * time.Millisecond
+	// maxHold is how long a writer whose kernel holds enough waits at most before it looks again.
 	maxHold = 2 * frameTime
 	// stuckLook is how long nothing may leave before it is looked whether anything arrives.
 	stuckLook = time.Second

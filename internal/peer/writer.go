@@ -21,98 +21,161 @@ type errReason interface{ Reason() wire.Reason }
 // write sends control messages, and between them the data of what is served, one request after the other: the sooner one is
 // complete, the sooner others can be given it. One that has to wait for its bytes lets the next one go first.
 func (s *Session) write(ctx context.Context) error {
-	var frame, batch []byte
-	pace := newPace(s.cfg.Below)
-	turn := turn{limit: s.cfg.Limit, own: s.cfg.Own}
-	ping := time.NewTimer(0)
-	defer ping.Stop()
-	due := time.Now()
-	again := func(d time.Duration) {
-		due = time.Now().Add(d)
-		ping.Reset(d)
+	w := &writer{
+		Session: s, pace: newPace(s.cfg.Below), turn: turn{limit: s.cfg.Limit, own: s.cfg.Own},
+		pings: time.NewTimer(0), due: time.Now(), held: time.NewTimer(time.Hour),
 	}
-	hold := time.NewTimer(time.Hour)
-	defer hold.Stop()
-	unflushed, busy := 0, false
+	defer w.pings.Stop()
+	defer w.held.Stop()
 	for {
-		s.mu.Lock()
-		batch, s.outbox = s.outbox, batch[:0]
-		if was := busy; len(s.served)+len(s.asked) > 0 != was {
-			if busy = !was; busy && time.Until(due) > busyPing {
-				again(busyPing)
-			}
-		}
-		v, end := s.following()
-		waits := len(s.served) > 0
-		s.mu.Unlock()
-		if len(batch) > 0 {
-			if err := s.put(ctx, batch); err != nil {
-				return err
-			}
-			unflushed += len(batch)
+		v, end, waits := w.collect()
+		if err := w.control(ctx); err != nil {
+			return err
 		}
 		if ctx.Err() != nil {
 			return s.bye(ctx)
 		}
+		var err error
 		switch {
-		case v == nil && unflushed > 0:
-			if err := s.flush(ctx); err != nil {
-				return err
-			}
-			unflushed = 0
-			continue
-		case v == nil:
-			if cap(batch) > 64<<10 {
-				batch = nil
-			}
-			if !waits {
-				frame = nil
-			}
-			pace.idle()
-			select {
-			case <-ctx.Done():
-			case <-s.wake:
-			case <-ping.C:
-				again(s.ping(ctx, busy))
-			}
-			continue
-		}
-		select {
-		case <-ping.C:
-			again(s.ping(ctx, busy))
+		case v != nil:
+			err = w.serve(ctx, v, end)
+		case w.unflushed > 0:
+			err = w.leave(ctx)
 		default:
+			w.rest(ctx, waits)
 		}
-		if end != wire.ReasonOK {
-			s.finish(v, end)
-			continue
-		}
-		if frame == nil {
-			frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
-		}
-		if wait, err := s.hold(ctx, pace, &turn, v.ready-v.at, unflushed); err != nil {
-			return err
-		} else if wait > 0 {
-			unflushed = 0
-			hold.Reset(wait)
-			select {
-			case <-ctx.Done():
-			case <-s.wake:
-			case <-hold.C:
-			}
-			continue
-		}
-		n, err := s.sendFrame(ctx, v, frame, turn.take())
 		if err != nil {
 			return err
 		}
-		if unflushed += n; unflushed >= pace.frame && v.at < v.Len { // else its end goes with it
-			if err := s.flush(ctx); err != nil {
-				return err
-			}
-			unflushed = 0
-		}
-		pace.sent(time.Now(), n)
 	}
+}
+
+// writer is what the loop of write keeps from one turn to the next.
+type writer struct {
+	*Session
+	pace      *pace
+	turn      turn
+	batch     []byte      // control messages that go next
+	frame     []byte      // where data frames are built; nil: nothing is served
+	unflushed int         // bytes that were written and have not left
+	busy      bool        // something is served or asked, so that silence means more
+	pings     *time.Timer // fires when the next ping is due
+	due       time.Time   // when that is
+	held      *time.Timer // when what is held may go
+}
+
+// collect takes what is to be sent: control messages, and what is served next, or ends, and whether anything waits for its bytes.
+func (w *writer) collect() (v *Serving, end wire.Reason, waits bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.batch, w.outbox = w.outbox, w.batch[:0]
+	if busy := len(w.served)+len(w.asked) > 0; busy != w.busy {
+		if w.busy = busy; busy && time.Until(w.due) > busyPing {
+			w.pingIn(busyPing)
+		}
+	}
+	v, end = w.following()
+	return v, end, len(w.served) > 0
+}
+
+func (w *writer) pingIn(d time.Duration) {
+	w.due = time.Now().Add(d)
+	w.pings.Reset(d)
+}
+
+// control sends the control messages.
+func (w *writer) control(ctx context.Context) error {
+	if len(w.batch) == 0 {
+		return nil
+	}
+	w.unflushed += len(w.batch)
+	return w.put(ctx, w.batch)
+}
+
+// leave lets what was written leave.
+func (w *writer) leave(ctx context.Context) error {
+	w.unflushed = 0
+	return w.flush(ctx)
+}
+
+// rest waits until there is something to send, and gives large buffers back.
+func (w *writer) rest(ctx context.Context, waits bool) {
+	if cap(w.batch) > 64<<10 {
+		w.batch = nil
+	}
+	if !waits {
+		w.frame = nil
+	}
+	w.pace.idle()
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-w.pings.C:
+		w.pingIn(w.ping(ctx, w.busy))
+	}
+}
+
+// serve sends the next frame of what is served, or its end, or waits until that may go.
+func (w *writer) serve(ctx context.Context, v *Serving, end wire.Reason) error {
+	select {
+	case <-w.pings.C:
+		w.pingIn(w.ping(ctx, w.busy))
+	default:
+	}
+	if end != wire.ReasonOK {
+		w.finish(v, end)
+		return nil
+	}
+	wait, err := w.hold(v.ready - v.at)
+	if err != nil {
+		return err
+	}
+	if wait > 0 {
+		return w.await(ctx, wait)
+	}
+	if w.frame == nil {
+		w.frame = make([]byte, 0, maxFrameHead+wire.MaxDataBytes)
+	}
+	n, err := w.sendFrame(ctx, v, w.frame, w.turn.take())
+	if err != nil {
+		return err
+	}
+	if w.unflushed += n; w.unflushed >= w.pace.frame && v.at < v.Len { // else its end goes with it
+		if err := w.leave(ctx); err != nil {
+			return err
+		}
+	}
+	w.pace.sent(time.Now(), n)
+	return nil
+}
+
+// hold returns how long to wait before the next frame, 0 if it may go. Who takes nothing for too long is given up.
+func (w *writer) hold(rest int64) (time.Duration, error) {
+	now := time.Now()
+	if below := w.cfg.Below; below != nil {
+		if wait, stuck := w.pace.wait(now, below.Unsent, below.Acked); stuck {
+			return 0, ErrOutbox
+		} else if wait > 0 {
+			return wait, nil
+		}
+	}
+	return w.turn.wait(now, int(min(int64(w.pace.frame), rest))), nil
+}
+
+// await waits until a frame that is held may go, or there is something else to send. What was written has left before.
+func (w *writer) await(ctx context.Context, wait time.Duration) error {
+	if w.unflushed > 0 {
+		if err := w.leave(ctx); err != nil {
+			return err
+		}
+	}
+	w.held.Reset(wait)
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-w.held.C:
+	}
+	return nil
 }
 
 // following returns what is served next: the first one of which there is something to send, or that ends, with a reason why. s.mu is held.
@@ -132,25 +195,6 @@ func (s *Session) following() (v *Serving, end wire.Reason) {
 		}
 	}
 	return nil, wire.ReasonOK
-}
-
-// hold returns how long to wait before the next frame, 0 if it may go; what was written before has left then. Who takes nothing for too
-// long is given up.
-func (s *Session) hold(ctx context.Context, p *pace, t *turn, rest int64, unflushed int) (wait time.Duration, err error) {
-	now := time.Now()
-	if s.cfg.Below != nil {
-		stuck := false
-		if wait, stuck = p.wait(now, s.cfg.Below.Unsent, s.cfg.Below.Acked); stuck {
-			return 0, ErrOutbox
-		}
-	}
-	if wait == 0 {
-		wait = t.wait(now, int(min(int64(p.frame), rest)))
-	}
-	if wait > 0 && unflushed > 0 {
-		return wait, s.flush(ctx)
-	}
-	return wait, nil
 }
 
 // turn is a session's turn in a limit that it shares with others, and in its own: the bytes of its next data frame, and when they may go.

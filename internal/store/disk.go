@@ -28,7 +28,7 @@ type Folder interface {
 	SyncDir(name string) error // makes the names in it last
 	// SyncAll makes all bytes and names on the folder's file system last; [errors.ErrUnsupported] where that is not to be had.
 	SyncAll() error
-	Free() (int64, error) // bytes that can still be written
+	Free() (int64, error) // as [FreeSpace]
 	Close() error
 }
 

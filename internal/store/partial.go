@@ -97,7 +97,7 @@ type dataFiles interface {
 	close() error
 }
 
-// FreeSpace returns how many bytes this user can still write below a folder.
+// FreeSpace returns how many bytes this user can still write below a folder; [math.MaxInt64] if its file system has no bound of its own.
 func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }
 
 // Spare returns how many bytes of a folder's disk are left free by who does not say otherwise: 1 GiB, or 2 % of a disk of which that is less.

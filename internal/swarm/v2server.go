@@ -163,7 +163,7 @@ func (s *V2) tellRemovals() {
 	s.told = len(all)
 	for _, m := range s.members {
 		if s.cfg.Removed(m.key.ID) {
-			m.end(&wire.Bye{Reason: wire.ReasonRemoved, Text: "this machine was removed from the swarm"}, errors.New("removed"))
+			m.end(&wire.Bye{Reason: wire.ReasonRemoved, Text: "this machine was removed from the swarm"}, errV2Removed)
 			continue
 		}
 		for part := range slices.Chunk(news, wireStatements) {
@@ -215,8 +215,9 @@ func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role stri
 func idText(id wire.PeerID) string { return fmt.Sprintf("%x", id[:5]) }
 
 var (
-	errV2Flood = errors.New("too many messages")
-	errV2Many  = errors.New("too many connections of one peer")
+	errV2Flood   = errors.New("too many messages")
+	errV2Many    = errors.New("too many connections of one peer")
+	errV2Removed = errors.New("removed")
 )
 
 func reasonOfEnd(err error) string {
@@ -237,9 +238,31 @@ func reasonOfEnd(err error) string {
 
 // enter exchanges hellos, and brings a member in.
 func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) (*v2member, error) {
+	hello, enter, err := s.greet(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}, reach: newReach(c.RemoteAddr(), hello.Port, enter.Addrs)}
+	if bye, err := s.admit(m, role, hello, enter); err != nil {
+		c.SetWriteDeadline(time.Now().Add(v2Bye))
+		_ = c.now(bye)
+		return nil, err
+	}
+	c.SetWriteDeadline(time.Now().Add(v2Dead))
+	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) { // all of them may be more than an outbox holds
+		if err := c.now(&wire.Removed{Statements: part}); err != nil {
+			s.leave(m)
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// greet exchanges the messages that come before a peer is in: hello both ways, use and enter. It may take v2HelloTime in all.
+func (s *V2) greet(ctx context.Context, c *v2conn, id wire.PeerID) (*wire.Hello, *wire.Enter, error) {
 	c.SetDeadline(time.Now().Add(v2HelloTime))
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
 	own := s.cfg.Hello
 	own.Age = uint64(time.Since(s.began).Milliseconds())
@@ -247,56 +270,55 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 		own.Features |= wire.FeatureReach
 	}
 	if err := c.now(&own); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	msg, err := c.receive()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	hello, ok := msg.(*wire.Hello)
 	if !ok {
-		return nil, fmt.Errorf("%w: a %T before hello", errV2Order, msg)
+		return nil, nil, fmt.Errorf("%w: a %T before hello", errV2Order, msg)
 	}
 	if hello.Version != v2Version {
 		_ = c.now(&wire.Bye{Reason: wire.ReasonVersion})
-		return nil, errors.New("no common version")
+		return nil, nil, errors.New("no common version")
 	}
 	if s.cfg.Removed(id) {
 		_ = c.now(&wire.Bye{Reason: wire.ReasonRemoved})
-		return nil, errors.New("removed")
+		return nil, nil, errV2Removed
 	}
 	if err := c.now(&wire.Use{}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if msg, err = c.receive(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	enter, ok := msg.(*wire.Enter)
 	if !ok {
-		return nil, fmt.Errorf("%w: a %T before enter", errV2Order, msg)
+		return nil, nil, fmt.Errorf("%w: a %T before enter", errV2Order, msg)
 	}
 	if len(enter.Removals) > 0 {
 		s.cfg.Merge(enter.Removals)
 	}
 	c.SetDeadline(time.Time{})
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
-	m := &v2member{v2conn: c, key: PeerKey{id, hello.Instance}, reach: newReach(c.RemoteAddr(), hello.Port, enter.Addrs)}
-	addrs := dialable(c.RemoteAddr(), hello.Port, enter.Addrs)
+	return hello, enter, nil
+}
+
+// admit takes a peer in, and tells the others; or it says why not, and what the peer is told of it.
+func (s *V2) admit(m *v2member, role string, hello *wire.Hello, enter *wire.Enter) (*wire.Bye, error) {
+	id, addrs := m.key.ID, dialable(m.RemoteAddr(), hello.Port, enter.Addrs)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cfg.Removed(id) { // while it took its time; the next one who is removed would be told to those who are in
-		s.mu.Unlock()
-		c.SetWriteDeadline(time.Now().Add(v2Bye))
-		_ = c.now(&wire.Bye{Reason: wire.ReasonRemoved})
-		return nil, errors.New("removed")
+		return &wire.Bye{Reason: wire.ReasonRemoved}, errV2Removed
 	}
 	old := s.members[m.key]
 	if old == nil && s.of[id] >= maxInstances || !s.entering.May(id, time.Now()) {
-		s.mu.Unlock()
-		c.SetWriteDeadline(time.Now().Add(v2Bye))
-		_ = c.now(&wire.Bye{Reason: wire.ReasonLimit, Text: errV2Many.Error()})
-		return nil, errV2Many
+		return &wire.Bye{Reason: wire.ReasonLimit, Text: errV2Many.Error()}, errV2Many
 	}
 	if old != nil { // it has come back before we saw it go
 		old.end(&wire.Bye{Reason: wire.ReasonDuplicate}, errors.New("replaced by a newer connection"))
@@ -308,15 +330,7 @@ func (s *V2) enter(ctx context.Context, c *v2conn, id wire.PeerID, role string) 
 	s.table.Enter(m.key, role, hello.Name, hello.Agent, addrs)
 	s.table.SetSite(m.key, hello.Site)
 	s.happened(NewsJoined, m.key, "")
-	s.mu.Unlock()
-	c.SetWriteDeadline(time.Now().Add(v2Dead))
-	for part := range slices.Chunk(s.cfg.Removals(), wireStatements) { // all of them may be more than an outbox holds
-		if err := c.now(&wire.Removed{Statements: part}); err != nil {
-			s.leave(m)
-			return nil, err
-		}
-	}
-	return m, nil
+	return nil, nil
 }
 
 // dialable returns where a peer can be dialled: at the address from which it has come, and at those that it names. Loopback
