@@ -100,6 +100,12 @@ func (b *table) share() *Content {
 func (b *table) fetch(disk store.Disk) *store.Download {
 	b.t.Helper()
 	b.content(func(c *Content) { c.Manifest = b.m })
+	return b.begin(disk)
+}
+
+// begin lets the exchange fetch the content, of which it has nothing.
+func (b *table) begin(disk store.Disk) *store.Download {
+	b.t.Helper()
 	d, err := store.OpenDownload(b.t.Context(), store.DownloadConfig{
 		Dir: b.t.TempDir(), Target: "f", Key: "k", Manifest: b.m, Workers: 1, Disk: disk,
 	})

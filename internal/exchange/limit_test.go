@@ -173,3 +173,64 @@ func TestASourceSaysHowLongItsCopiesTook(t *testing.T) {
 		}
 	})
 }
+
+// What neighbours have said before we had the manifest counts as what is said afterwards does: while one who has nothing is served four times, four who have
+// nine tenths are once each, and not three times.
+func TestWhatWasSaidBeforeTheManifestCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pieces, perSecond, burst, turns = 100, 4, 10, 4
+		b := newTable(t, pieces)
+		b.content(nil)
+		source, poor := b.sit(), b.sit()
+		rich := []*guest{b.sit(), b.sit(), b.sit(), b.sit()}
+		from := source.holds(b)
+		opens := func(g *guest) {
+			channel := hears[*wire.Open](g).Channel
+			g.says(&wire.Info{Channel: channel, Known: true, Size: b.m.Geo.Size, Epoch: 1})
+		}
+		to := uint64(1) // what is opened first by who dials
+		opens(poor)
+		for _, g := range rich {
+			opens(g)
+			g.says(&wire.Have{Channel: to, Epoch: 1, Runs: []uint32{0, pieces - 10}})
+			g.settle()
+		}
+		hears[*wire.Manifest](source)
+		encoded := b.m.Append(nil)
+		source.says(&wire.Part{Channel: from, Total: uint64(len(encoded)), Bytes: encoded})
+		source.serves(b, b.begin(nil), from)
+
+		b.x.SetLimits(perSecond*content.MinPiece, 0)
+		asked := make(map[*guest]int)
+		takes := func(g *guest) {
+			for credit, ok := heardA[*wire.Credit](g); ok; credit, ok = heardA[*wire.Credit](g) {
+				asked[g]++
+				g.says(&wire.Get{Channel: to, Epoch: 1, Credit: credit.Number, Request: uint64(asked[g]), Piece: pieces - uint32(asked[g])})
+			}
+		}
+		began := time.Now()
+		until := func(served int) {
+			for asked[poor] < served && time.Since(began) < time.Minute {
+				takes(poor)
+				poor.says(&wire.Have{Channel: to, Epoch: 1, First: pieces - uint32(asked[poor]), Runs: []uint32{0, uint32(asked[poor])}})
+				for _, g := range rich { // they say nothing more, which would be counted with all before
+					takes(g)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		poor.says(&wire.Want{Channel: to, On: true})
+		until(burst) // which needs no turns
+		for _, g := range rich {
+			g.says(&wire.Want{Channel: to, On: true})
+		}
+		until(burst + turns)
+		sum := 0
+		for _, g := range rich {
+			sum += asked[g]
+		}
+		if sum == 0 || sum >= 2*turns || asked[poor] < burst+turns {
+			t.Errorf("while who has nothing was served %d times, four who have nine tenths were %d times", asked[poor]-burst, sum)
+		}
+	})
+}
