@@ -26,8 +26,10 @@ const (
 	Version = 1
 	// helloTimeout bounds the time until a session is in use.
 	helloTimeout = 10 * time.Second
-	// idlePing is how long nothing comes before a ping goes out. The other side hears it, and sends none of its own.
+	// idlePing is how long nothing comes at most before a ping goes out. Who has dialled sends it, at a multiple of idleSlot by the clock on the wall: a
+	// machine wakes once for all its sessions, and for those of which the others ping. The other side hears it, and sends none of its own.
 	idlePing = 25 * time.Second
+	idleSlot = 12 * time.Second
 	// busyPing is how often a ping goes out while pieces move: how long an answer takes changes with what waits before it. The next one
 	// goes out before the last was answered only after pingEvery.
 	busyPing  = time.Second

@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -409,27 +410,107 @@ func TestWhoDoesNotAnswerAPingIsDead(t *testing.T) {
 	}
 }
 
-// While nothing moves there is a ping when nothing has come for 25 seconds, of one side: it does for both.
+// While nothing moves there is a ping before nothing has come for 25 seconds.
 func TestAnIdleSessionPingsWhenNothingElseComes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := inUse(t, nil)
-		k.says(&wire.Pong{Number: 1})
-		k.pings()
-		for range 10 {
-			time.Sleep(idlePing - time.Second)
-			k.says(&wire.Pong{Number: 99})
-		}
-		if n := k.pings(); n > 0 {
-			t.Errorf("%d pings, though the other side was heard all the time", n)
-		}
-		for n := range uint64(3) {
-			time.Sleep(idlePing)
-			if got := k.pings(); got != 1 {
-				t.Fatalf("%d pings in %v of silence", got, idlePing)
+	for _, dialled := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			k := inUse(t, func(cfg *SessionConfig) { cfg.Dialled = dialled })
+			k.says(&wire.Pong{Number: 1})
+			k.pings()
+			for range 30 {
+				time.Sleep(idleSlot - time.Second)
+				k.says(&wire.Pong{Number: 99})
 			}
-			k.says(&wire.Pong{Number: 2 + n})
+			if n := k.pings(); n > 0 {
+				t.Errorf("dialled %v: %d pings, though the other side was heard all the time", dialled, n)
+			}
+			heard, pings := time.Now(), uint64(0)
+			for began := heard; time.Since(began) < 5*time.Minute; time.Sleep(time.Second) {
+				if k.pings() == 0 {
+					continue
+				}
+				if quiet := time.Since(heard); quiet <= idlePing-idleSlot || quiet > idlePing {
+					t.Errorf("dialled %v: it pings after %v of silence", dialled, quiet)
+				}
+				heard = time.Now()
+				pings++
+				k.says(&wire.Pong{Number: 1 + pings})
+			}
+			if pings < 11 || pings > 13 {
+				t.Errorf("dialled %v: %d pings in 5 minutes", dialled, pings)
+			}
+		})
+	}
+}
+
+// Of two that are idle the one that has dialled pings, for all of its sessions at the same time.
+func TestOfTwoThatAreIdleOnePingsAndForAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		var dialled, accepted []*pinging
+		for i := range byte(8) {
+			a, b := net.Pipe()
+			ends := []*pinging{{Conn: &gathered{Conn: a}}, {Conn: &gathered{Conn: b}}}
+			for k, conn := range ends {
+				s := NewSession(SessionConfig{
+					Conn: conn, Flush: func() error { return nil }, Self: wire.PeerID{byte(k), i}, Other: wire.PeerID{byte(1 - k), i}, Dialled: k == 0,
+					Hello: wire.Hello{Version: Version}, Handle: func(*Session, wire.Message) error { return nil },
+				})
+				running.Go(func() { _ = s.Run(ctx) })
+			}
+			dialled, accepted = append(dialled, ends[0]), append(accepted, ends[1])
+			time.Sleep(3 * time.Second) // they come at different times
+		}
+		pings := func(ends []*pinging) (n int) {
+			for _, e := range ends {
+				n += int(e.n.Swap(0))
+			}
+			return n
+		}
+		time.Sleep(2*idlePing + time.Second/2) // so that it is not looked while they ping
+		pings(dialled)
+		pings(accepted)
+		const span = 10 * time.Minute
+		sum, moments := 0, 0
+		for began := time.Now(); time.Since(began) < span; time.Sleep(time.Second) {
+			if n := pings(dialled); n > 0 {
+				sum, moments = sum+n, moments+1
+			}
+		}
+		if n := pings(accepted); n > 0 {
+			t.Errorf("those that were dialled ping too: %d times", n)
+		}
+		if most := int(span / idleSlot); moments > most || sum < len(dialled)*(most/2-1) || sum > len(dialled)*(most/2+1) {
+			t.Errorf("%d pings in %d sessions, at %d moments", sum, len(dialled), moments)
+		}
+		stop()
+		running.Wait()
+		for i := range dialled {
+			dialled[i].Conn.(*gathered).wait()
+			accepted[i].Conn.(*gathered).wait()
 		}
 	})
+}
+
+// pinging is a connection that counts the pings that are written.
+type pinging struct {
+	net.Conn
+	n atomic.Int32
+}
+
+func (p *pinging) Write(b []byte) (int, error) {
+	for rest := b; len(rest) >= wire.HeaderSize; {
+		h, err := wire.ParseHeader(rest[:wire.HeaderSize])
+		if err != nil {
+			return 0, err
+		}
+		if h.Type == wire.TypePing {
+			p.n.Add(1)
+		}
+		rest = rest[wire.HeaderSize+int(h.Len):]
+	}
+	return p.Conn.Write(b)
 }
 
 // One that sends and does not read is given up, whether its connection takes nothing more or what waits for it has grown too much.

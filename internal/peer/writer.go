@@ -314,8 +314,10 @@ func (s *Session) ping(ctx context.Context, busy bool) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heard := s.began.Add(time.Duration(s.heard.Load()))
-	if quiet := now.Sub(heard); s.pinged > 0 && !busy && quiet < idlePing {
-		return idlePing - quiet
+	if s.pinged > 0 && !busy {
+		if wait := s.idleWait(now, now.Sub(heard)); wait > 0 {
+			return wait
+		}
 	}
 	if s.pingedAt.IsZero() || now.Sub(s.pingedAt) >= pingEvery {
 		if s.pingedAt.Before(heard) { // the first since something came
@@ -332,6 +334,19 @@ func (s *Session) ping(ctx context.Context, busy bool) time.Duration {
 		return busyPing
 	}
 	return pingEvery
+}
+
+// idleWait returns when to look again whether an idle session needs a ping, 0 if it does now. However the clock on the wall jumps, that is never more than
+// idlePing after the other side was heard.
+func (s *Session) idleWait(now time.Time, quiet time.Duration) time.Duration {
+	if !s.cfg.Dialled {
+		return max(idlePing-quiet, 0)
+	}
+	next := now.Truncate(idleSlot).Add(idleSlot).Sub(now)
+	if quiet+next > idlePing { // the next time would be too late
+		return 0
+	}
+	return next
 }
 
 // allow gives the next write its time: less once the session ends, also when that is just now.
