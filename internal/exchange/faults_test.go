@@ -209,3 +209,31 @@ func TestADiskThatStallsIsWaitedForAndNobodyIsGivenUp(t *testing.T) {
 		})
 	})
 }
+
+// The end of a request that was given up says nothing of a newer one for the same piece, of the same neighbour.
+func TestALateEndIsNotThatOfTheNextRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 1)
+		d := b.fetch(nil)
+		g := b.sit()
+		first := g.holds(b)
+		g.says(&wire.Credit{Channel: first, Epoch: 1, Number: 1})
+		old := hears[*wire.Get](g)
+		g.says(&wire.Close{Channel: first}, &wire.Open{Channel: 2, ID: b.m.ID}, &wire.Info{Channel: 2, Known: true, Size: b.m.Geo.Size, Epoch: 1, All: true})
+		time.Sleep(2 * time.Second) // who went with a request under way is not asked at once
+		g.says(&wire.Credit{Channel: 2, Epoch: 1, Number: 2})
+		get := hears[*wire.Get](g)
+		g.says(&wire.End{Request: old.Request, Reason: wire.ReasonCancelled})
+		time.Sleep(100 * time.Millisecond)
+		g.says(&wire.Credit{Channel: 2, Epoch: 1, Number: 3})
+		hears[*wire.Pass](g)
+		if again, ok := heardA[*wire.Get](g); ok {
+			t.Errorf("piece %d is asked for while it is under way", again.Piece)
+		}
+		g.gives(get.Request, b.bytesOf(0), wire.ReasonOK)
+		g.settle()
+		if !d.HaveAll() {
+			t.Error("it is not complete")
+		}
+	})
+}

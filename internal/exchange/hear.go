@@ -26,9 +26,9 @@ func (l *loop) hear(n *conn, m wire.Message) {
 	case *wire.Info:
 		l.with(n, m.Channel, func(ch *channel) { l.hearInfo(ch, m) })
 	case *wire.Refuse:
-		l.with(n, m.Channel, l.closeChannel)
+		l.with(n, m.Channel, l.hearClosed)
 	case *wire.Close:
-		l.with(n, m.Channel, func(ch *channel) { l.again(n, ch.c.pieces()); l.closeChannel(ch) })
+		l.with(n, m.Channel, l.hearClosed)
 	case *wire.Manifest:
 		l.with(n, m.Channel, func(ch *channel) { l.hearManifest(ch, m) })
 	case *wire.Part:
@@ -105,11 +105,20 @@ func (l *loop) hearOpen(n *conn, m *wire.Open) {
 		if n.s.Dialled() {
 			return // ours is used: the other finds our open, and drops its own
 		}
-		l.closeChannel(own)
+		l.hearClosed(own)
 	}
 	ch := l.newChannel(n, c, m.Channel)
 	l.sendInfo(ch)
 	l.snapshot(ch)
+}
+
+// hearClosed takes in that the other has refused, closed or replaced a channel. All that was said on it may be said again on the next one, which is work; only
+// an open of ours to which nothing was said costs nothing.
+func (l *loop) hearClosed(ch *channel) {
+	if ours := ch.n%2 == 1 == ch.conn.s.Dialled(); !ours || ch.info || ch.all || ch.theirs != nil {
+		l.again(ch.conn, ch.c.pieces())
+	}
+	l.closeChannel(ch)
 }
 
 // hearInfo learns what the other knows.
@@ -404,10 +413,11 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 	ch, c := p.ch, p.ch.c
 	ch.active--
 	var whole int64
+	givenUp := false // the schedule has forgotten it, and may have asked the same neighbour again
 	c.places[p.piece] = slices.DeleteFunc(c.places[p.piece], func(f *fetch) bool {
 		if f.p == p {
 			l.came(c, p.piece, f)
-			whole = f.counted
+			whole, givenUp = f.counted, f.givenUp
 		}
 		return f.p == p
 	})
@@ -438,7 +448,7 @@ func (l *loop) ended(p *place, reason wire.Reason, first bool, err error) {
 			ch.resting = time.Now().Add(pauseTime)
 		}
 		c.wasted += whole
-		if c.taker != nil {
+		if c.taker != nil && !givenUp {
 			c.taker.Failed(now, ch.conn.id, p.piece, failure(reason))
 		}
 	}

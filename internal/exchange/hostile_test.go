@@ -31,12 +31,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // table is one exchange with the neighbours that sit around it, in fake time.
 type table struct {
-	t    *testing.T
-	x    *Exchange
-	want []byte
-	m    *content.Manifest
-	seat byte
-	c    *Content
+	t       *testing.T
+	x       *Exchange
+	want    []byte
+	m       *content.Manifest
+	seat    byte
+	late    time.Duration // how late guests answer pings
+	dialled bool          // it is the guests who have dialled
+	c       *Content
 
 	mu      sync.Mutex // guards what follows
 	fetched *content.Manifest
@@ -124,6 +126,7 @@ type guest struct {
 	conn  net.Conn
 	heard chan any
 	kept  []any
+	late  time.Duration
 	ended chan struct{}
 	why   error // of the end; after ended
 	busy  sync.WaitGroup
@@ -135,7 +138,7 @@ type part struct {
 	b       []byte
 }
 
-// sit brings a guest to the table. We are the dialler: our channels are odd, the guest's even.
+// sit brings a guest to the table. We are the dialler, unless the table says otherwise: our channels are odd, the guest's even.
 func (b *table) sit() *guest { b.t.Helper(); return b.sitOver(nil) }
 
 // sitOver is sit over a network that can be asked.
@@ -149,10 +152,10 @@ func (b *table) sitWith(below peer.Below, site string) *guest {
 	b.t.Helper()
 	b.seat++
 	ours, theirs := pair()
-	g := &guest{t: b.t, conn: theirs, heard: make(chan any, 1<<16), ended: make(chan struct{})}
+	g := &guest{t: b.t, late: b.late, conn: theirs, heard: make(chan any, 1<<16), ended: make(chan struct{})}
 	joined := make(chan struct{})
 	g.s = peer.NewSession(peer.SessionConfig{
-		Conn: ours, Flush: func() error { return nil }, Below: below, Self: wire.PeerID{0}, Other: wire.PeerID{b.seat}, Dialled: true,
+		Conn: ours, Flush: func() error { return nil }, Below: below, Self: wire.PeerID{0}, Other: wire.PeerID{b.seat}, Dialled: !b.dialled,
 		Hello:  wire.Hello{Version: 1, Instance: 1},
 		Handle: func(s *peer.Session, m wire.Message) error { <-joined; return b.x.Handle(s, m) },
 	})
@@ -200,7 +203,10 @@ func (g *guest) listen() {
 			return
 		}
 		if ping, is := m.(*wire.Ping); is {
-			g.says(&wire.Pong{Number: ping.Number})
+			g.busy.Go(func() {
+				time.Sleep(g.late)
+				g.says(&wire.Pong{Number: ping.Number})
+			})
 			continue
 		}
 		g.heard <- m
@@ -449,34 +455,42 @@ func TestWhoIsSlowToSendAManifestIsWaitedFor(t *testing.T) {
 
 // Thirty that say that they have the manifest, and never send it, are asked a few at a time, not one after the other.
 func TestManyWhoAreSilentDoNotKeepAManifestFromUs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newTable(t, 3)
-		b.content(nil)
-		var silent []*guest
-		for range 30 {
-			g := b.sit()
-			g.holds(b)
-			silent = append(silent, g)
+	for _, late := range []time.Duration{0, 4 * time.Second} { // they seem to be far away, too
+		synctest.Test(t, func(t *testing.T) { manyAreSilent(t, late) })
+	}
+}
+
+func manyAreSilent(t *testing.T, late time.Duration) {
+	b := newTable(t, 3)
+	b.late = late
+	var silent []*guest
+	for range 30 {
+		silent = append(silent, b.sit())
+	}
+	b.late = 0
+	good := b.sit()
+	time.Sleep(time.Minute)
+	b.content(nil)
+	for _, g := range silent {
+		g.holds(b)
+	}
+	channel := good.holds(b)
+	began, asked := time.Now(), false
+	for !asked && time.Since(began) < time.Minute {
+		time.Sleep(100 * time.Millisecond)
+		_, asked = heardA[*wire.Manifest](good)
+	}
+	if took := time.Since(began); !asked || took > 31/maxAsked*(silentTime+time.Second) {
+		t.Fatalf("the one who has it was asked after %v: %v", took, asked)
+	}
+	good.says(&wire.Part{Channel: channel, Total: uint64(len(b.m.Append(nil))), Bytes: b.m.Append(nil)})
+	for _, g := range append(silent, good) {
+		g.stays()
+	}
+	b.lock(func() {
+		if b.fetched == nil {
+			t.Error("the manifest was not learned")
 		}
-		good := b.sit()
-		channel := good.holds(b)
-		began, asked := time.Now(), false
-		for !asked && time.Since(began) < time.Minute {
-			time.Sleep(100 * time.Millisecond)
-			_, asked = heardA[*wire.Manifest](good)
-		}
-		if took := time.Since(began); !asked || took > 31/maxAsked*(silentTime+time.Second) {
-			t.Fatalf("the one who has it was asked after %v: %v", took, asked)
-		}
-		good.says(&wire.Part{Channel: channel, Total: uint64(len(b.m.Append(nil))), Bytes: b.m.Append(nil)})
-		for _, g := range append(silent, good) {
-			g.stays()
-		}
-		b.lock(func() {
-			if b.fetched == nil {
-				t.Error("the manifest was not learned")
-			}
-		})
 	})
 }
 
@@ -742,24 +756,55 @@ func TestWhoMakesMuchWorkOfFewBytesIsCutOff(t *testing.T) {
 		b.m = &content.Manifest{ID: content.ID{9}, Geo: g}
 		b.content(func(c *Content) { c.Manifest, c.Source = b.m, bytes.NewReader(nil) })
 	}
-	all := &wire.Have{Channel: 2, Epoch: 1, Runs: []uint32{0, content.MaxPieces}}
-	for name, again := range map[string][]wire.Message{
-		"haves":  {all},
-		"resets": {&wire.Reset{Channel: 2, Epoch: 1}},
-		"opens":  {&wire.Close{Channel: 2}, &wire.Open{Channel: 2, ID: content.ID{9}}},
+	all := func(channel uint64) *wire.Have {
+		return &wire.Have{Channel: channel, Epoch: 1, Runs: []uint32{0, content.MaxPieces}}
+	}
+	open := func(channel uint64) *wire.Open { return &wire.Open{Channel: channel, ID: content.ID{9}} }
+	for name, c := range map[string]struct {
+		dials bool
+		again func(channel uint64) []wire.Message
+	}{
+		"haves":     {false, func(uint64) []wire.Message { return []wire.Message{all(2)} }},
+		"resets":    {false, func(uint64) []wire.Message { return []wire.Message{&wire.Reset{Channel: 2, Epoch: 1}} }},
+		"opens":     {false, func(n uint64) []wire.Message { return []wire.Message{&wire.Close{Channel: n - 2}, open(n)} }},
+		"refusals":  {false, func(n uint64) []wire.Message { return []wire.Message{&wire.Refuse{Channel: n - 2}, open(n), all(n)} }},
+		"two opens": {true, func(n uint64) []wire.Message { return []wire.Message{open(n), all(n)} }},
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			b := newTable(t, 1)
 			big(b)
+			first := uint64(2)
+			if b.dialled = c.dials; c.dials {
+				first = 1
+			}
 			g := b.sit()
-			g.asks(b, 2)
-			g.says(all)
-			for range 40 {
-				g.says(again...)
+			g.asks(b, first)
+			g.says(all(first))
+			for k := range uint64(40) {
+				g.says(c.again(first + 2 + 2*k)...)
 			}
 			g.isCutOff(OffenceFlood)
 		})
 	}
+}
+
+// Who refuses what we open has said nothing of it: that costs nothing, however large it is.
+func TestARefusalIsNoFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTable(t, 1)
+		g := b.sit()
+		for i := range byte(40) {
+			b.m = &content.Manifest{ID: content.ID{9, i}}
+			var err error
+			if b.m.Geo, err = content.GeometryOf(1 << 40); err != nil {
+				t.Fatal(err)
+			}
+			b.content(func(c *Content) { c.Manifest, c.Source = b.m, bytes.NewReader(nil) })
+			g.says(&wire.Refuse{Channel: hears[*wire.Open](g).Channel, Reason: wire.ReasonUnknown})
+		}
+		time.Sleep(time.Second)
+		g.stays()
+	})
 }
 
 func TestAResetTakesBackWhatWasSaid(t *testing.T) {

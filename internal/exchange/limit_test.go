@@ -198,6 +198,7 @@ func TestWhatWasSaidBeforeTheManifestCounts(t *testing.T) {
 		hears[*wire.Manifest](source)
 		encoded := b.m.Append(nil)
 		source.says(&wire.Part{Channel: from, Total: uint64(len(encoded)), Bytes: encoded})
+		source.settle()
 		source.serves(b, b.begin(nil), from)
 
 		b.x.SetLimits(perSecond*content.MinPiece, 0)

@@ -14,6 +14,7 @@ const (
 	// manifestPatience, and two round trips, is how long all who were asked may be silent before one more is; while it comes from somebody, that is
 	// latePatience. Who has been silent for silentTime makes room for another one.
 	manifestPatience = 50 * time.Millisecond
+	maxManifestTrip  = 200 * time.Millisecond // which is believed: it is the neighbour that decides when it answers
 	latePatience     = 2 * time.Second
 	silentTime       = time.Second
 	// maxAsked bounds those who are asked at once: what each has sent is kept until one has sent all.
@@ -69,7 +70,7 @@ func (c *exchanged) manifestPatience() time.Duration {
 		}
 		trip = max(trip, a.ch.conn.s.RTT())
 	}
-	return manifestPatience + 2*trip
+	return manifestPatience + 2*min(trip, maxManifestTrip)
 }
 
 // dropSilent leaves the one alone, for now, that has been silent for longest; false if nobody has been for long enough.

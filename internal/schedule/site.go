@@ -371,7 +371,7 @@ func (t *Taker) needed() bool {
 
 // hungryOutside returns how many more pieces a fetcher should have under way from outside.
 func (t *Taker) hungryOutside(now time.Duration, g *giverOf) int {
-	ahead := t.site.rate.perSecond(now) * (g.rtt + aheadTime).Seconds()
+	ahead := t.site.rate.perSecond(now) * (g.near() + aheadTime).Seconds()
 	return siteEnough + int(ahead/float64(t.cfg.PieceLen(0))) - t.outsiders
 }
 
@@ -476,7 +476,7 @@ func (t *Taker) wantsOutside(now time.Duration, out []WantChange) []WantChange {
 		if g.told != WantNot && (!wanted || g.told == WantLater) {
 			out = append(out, t.tell(n, WantNot))
 		}
-		if g.told == WantNow && now-g.wanted < siteWantTime+2*g.rtt {
+		if g.told == WantNow && now-g.wanted < siteWantTime+2*g.near() {
 			waiting++
 		}
 	}

@@ -68,6 +68,29 @@ func TestWhatIsInsideOrClaimedIsNotTakenFromOutside(t *testing.T) {
 	c.gets(2, 0)
 }
 
+// Six outside who give nothing, and seem to be five seconds away, do not keep us long from another one.
+func TestNobodyOutsideIsWaitedForAsLongAsItSeemsToBeAway(t *testing.T) {
+	const silent, other, inside = siteEnough + siteSpare, siteEnough + siteSpare, siteEnough + siteSpare + 1
+	c := newChair(t, 20, inside+1, func(cfg *TakerConfig) { cfg.Site, cfg.Rank = true, 50 })
+	c.k.SetInside(c.now, inside, 60)
+	for n := range silent {
+		c.k.SetRTT(n, 5*time.Second)
+		c.k.HasAll(c.now, n)
+	}
+	if got := len(c.k.Wants(c.now)); got != silent {
+		t.Fatalf("%d are wanted at first", got)
+	}
+	c.k.HasAll(c.now, other)
+	c.now += siteWantTime + maxTrip
+	if c.wanted(other) {
+		t.Error("it is wanted while answers may be on their way")
+	}
+	c.now += maxTrip
+	if !c.wanted(other) {
+		t.Error("it is not wanted yet")
+	}
+}
+
 func TestNobodyOutsideIsWantedForWhatMayNotBeTaken(t *testing.T) {
 	c := newSiteChair(t, 2, 60)
 	c.k.HasAll(c.now, 0)

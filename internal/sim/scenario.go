@@ -79,8 +79,8 @@ func Scenarios(s Sized, seed uint64) []Scenario {
 		}
 		return nil, 0
 	})
-	add("sourcegone", "the source leaves after 1.02 copies", func(cfg *Config) (func(int) bool, time.Duration) {
-		cfg.Peers[0].CrashCopies = 1.02
+	add("sourcegone", "a source with twice the uplink leaves after 1.1 copies", func(cfg *Config) (func(int) bool, time.Duration) {
+		cfg.Peers[0].Up, cfg.Peers[0].CrashCopies = 2*rate, 1.1 // with the others' it would not have sent so much in the end
 		return nil, 0
 	})
 	add("joins", "joins spread over the bound of equal links", func(cfg *Config) (func(int) bool, time.Duration) {

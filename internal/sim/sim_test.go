@@ -55,6 +55,22 @@ func TestScenariosAreNearTheirBounds(t *testing.T) {
 	}
 }
 
+// The source that goes is gone long before the others are done: one that stays sends far more.
+func TestASourceThatGoesIsGone(t *testing.T) {
+	for _, sc := range Scenarios(Sized{N: 24, Pieces: 256}, 3) {
+		if sc.Name != "sourcegone" {
+			continue
+		}
+		if o := sc.Play(); o.Copies < 1.1 || o.Copies > 1.12 || o.Unfinished > 0 {
+			t.Errorf("it has sent %.2f copies, and %d have not finished", o.Copies, o.Unfinished)
+		}
+		sc.Config.Peers[0].CrashCopies = 0
+		if o := sc.Play(); o.Copies < 1.3 {
+			t.Errorf("one that stays sends %.2f copies", o.Copies)
+		}
+	}
+}
+
 // Where each knows only some others, and half of all are slow, some have few neighbours that are fast: they end little later, for it is they who are served more often.
 func TestWhoKnowsFewThatAreFastIsNotLast(t *testing.T) {
 	o := play(t, "slowhalf", Sized{N: 100, Pieces: 128, Neighbours: 16}, 1)
