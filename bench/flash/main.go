@@ -241,18 +241,19 @@ func choose(which, tools, ns string) (out []*series, err error) {
 // series makes the runs of a row. Those that the processors have spoilt are repeated.
 func (b *bench) series(ctx context.Context, x *series) error {
 	for tries := 0; len(x.valid()) < b.runs && tries < 2*b.runs; tries++ {
+		var base *result
 		if x.s.without {
-			base, err := b.once(ctx, x, scenario{name: "without", plan: func(size, rate float64, n int) plan { return equal(size, rate, n-1) }})
+			var err error
+			base, err = b.once(ctx, x, scenario{name: "without", plan: func(size, rate float64, n int) plan { return equal(size, rate, n-1) }})
 			if err != nil {
 				return err
 			}
-			x.bases = append(x.bases, base.Median)
 		}
 		r, err := b.once(ctx, x, x.s)
 		if err != nil {
 			return err
 		}
-		x.runs = append(x.runs, r)
+		x.add(r, base)
 	}
 	return nil
 }

@@ -153,6 +153,18 @@ type series struct {
 	bases []float64 // for scenarios with a comparison: the median of the run without, beside each of runs
 }
 
+// add takes in a run, and that without, if there is one: of which nothing can be said where one of the two is void.
+func (x *series) add(r, base *result) {
+	if base != nil {
+		x.bases = append(x.bases, base.Median)
+		if base.Void || base.Finished < base.Expected || !base.Correct {
+			r.Void = true
+			r.note("without_idle", base.Idle, "the run without the slow one says nothing: %.0f %% idle, %d of %d finished", 100*base.Idle, base.Finished, base.Expected)
+		}
+	}
+	x.runs = append(x.runs, r)
+}
+
 // valid returns the runs that say something.
 func (x *series) valid() (out []*result) {
 	for _, r := range x.runs {

@@ -128,9 +128,7 @@ type given struct {
 	piece  int64 // bytes
 	pieces uint32
 	source bool
-	ready  bool             // order is made
-	order  []uint32         // pieces that have not left yet, in chance order, the next one last; only of a source
-	queued pieceSet         // those that are in order
+	unsent *line            // pieces that have not left yet, in chance order; only of a source that somebody wants something of
 	named  map[uint32]int   // pieces in credits and transfers
 	landed []landing        // pieces that have left, and that nobody has said to have
 	known  pieceSet         // pieces that somebody has said to have
@@ -220,15 +218,10 @@ func (g *Giver) AddContent(c int, pieceSize int64, pieces uint32, source bool) {
 
 // prepare makes the order in which a source names its pieces, once somebody wants any: contents that nobody wants cost nothing.
 func (g *Giver) prepare(v *given) {
-	if v.ready || !v.source {
+	if v.unsent != nil || !v.source {
 		return
 	}
-	v.ready, v.queued, v.known = true, newPieceSet(v.pieces), newPieceSet(v.pieces)
-	v.order = make([]uint32, v.pieces)
-	for i, p := range g.cfg.Rand.Perm(int(v.pieces)) {
-		v.order[i] = uint32(p)
-		v.queued.set(uint32(i))
-	}
+	v.unsent, v.known = newLine(g.cfg.Rand.Perm(int(v.pieces))), newPieceSet(v.pieces)
 }
 
 // RemoveContent forgets a content. Transfers of it go on.
@@ -407,9 +400,8 @@ func (v *given) free(piece uint32) {
 
 // requeue lets a piece that has not left be named again, before all others.
 func (v *given) requeue(piece uint32) {
-	if v.queued != nil && !v.queued.has(piece) && v.named[piece] == 0 && !v.known.has(piece) {
-		v.queued.set(piece)
-		v.order = append(v.order, piece)
+	if v.unsent != nil && !v.unsent.has(piece) && v.named[piece] == 0 && !v.known.has(piece) {
+		v.unsent.push(piece)
 	}
 }
 
@@ -497,9 +489,8 @@ func (g *Giver) Get(now time.Duration, n int, credit uint64, c int, piece uint32
 		if p.Piece != int64(piece) {
 			v.named[piece]++
 		}
-		if v.queued != nil && v.queued.has(piece) {
-			v.queued.clear(piece)
-			v.order = slices.DeleteFunc(v.order, func(q uint32) bool { return q == piece })
+		if v.unsent != nil {
+			v.unsent.remove(piece)
 		}
 	}
 	p.active, p.taken, p.began, p.moved = true, piece, now, now
@@ -891,24 +882,29 @@ func (g *Giver) choose(now time.Duration, later bool, room func(*leecher) bool) 
 
 // name returns a piece that has not left yet and that the leecher lacks, or -1.
 func (g *Giver) name(v *given, n int) int64 {
-	for i, looked := len(v.order)-1, 0; i >= 0 && looked < nameDepth; i-- {
-		p := v.order[i]
+	if v.unsent == nil {
+		return -1
+	}
+	found, looked := int64(-1), 0
+	v.unsent.all(func(p uint32) bool {
 		if v.known.has(p) { // it came to somebody from elsewhere
-			v.order = slices.Delete(v.order, i, i+1)
-			v.queued.clear(p)
-			continue
+			v.unsent.remove(p)
+			return true
+		}
+		if !v.has[n].has(p) {
+			found = int64(p)
+			v.unsent.remove(p)
+			v.named[p]++
+			return false
 		}
 		looked++
-		if v.has[n].has(p) {
-			continue
-		}
-		v.order = slices.Delete(v.order, i, i+1)
-		v.queued.clear(p)
-		v.named[p]++
-		return int64(p)
-	}
-	return -1
+		return looked < nameDepth
+	})
+	return found
 }
+
+// isFresh says whether there is a piece that has not left yet.
+func (v *given) isFresh() bool { return v.unsent != nil && v.unsent.n > 0 }
 
 // Beside says how many transfers are under way that the giver does not decide about. Each counts as a promise.
 func (g *Giver) Beside(n int) { g.beside = n }
@@ -926,7 +922,7 @@ func (g *Giver) Busy() bool {
 // fresh says whether there is a piece that has not left yet.
 func (g *Giver) fresh() bool {
 	for _, v := range g.contents {
-		if v != nil && len(v.order) > 0 {
+		if v != nil && v.isFresh() {
 			return true
 		}
 	}

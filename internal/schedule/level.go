@@ -56,6 +56,6 @@ func (g *Giver) level() {
 			weight = min(max(weight*weight, 1.0/levelMost), levelMost)
 		}
 		l.weight = max(l.weight, weight) // by that of its contents of which it lacks most
-		l.first = l.first || l.inside && len(v.order) > 0
+		l.first = l.first || l.inside && v.isFresh()
 	})
 }

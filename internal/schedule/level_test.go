@@ -35,7 +35,9 @@ func TestWhoLacksMoreIsServedMoreOften(t *testing.T) {
 			d.g.SetHave(0, n, uint32(400+100*(n/10)))
 		}
 		if source {
-			d.g.contents[0].order = nil // all of it has left
+			for p := range uint32(1000) { // all of it has left
+				d.g.contents[0].unsent.remove(p)
+			}
 		}
 		served := d.serve(3000)
 		want := math.Pow(601.0/501, 4)
