@@ -20,8 +20,10 @@ const (
 	v2Version = 1
 	// v2HelloTime bounds the time until both sides have said what they are.
 	v2HelloTime = 10 * time.Second
-	// v2PingEvery is how long nothing comes before a ping goes out; v2Dead how long nothing may come, and nothing may leave.
+	// v2PingEvery is how long nothing comes before a member pings, v2Patience how long before the server does: so one of the two suffices. v2Dead is how
+	// long nothing may come, and nothing may leave.
 	v2PingEvery = 7 * time.Second
+	v2Patience  = 8 * time.Second
 	v2Dead      = 15 * time.Second
 	// v2Outbox bounds what waits to be written to one connection, in bytes. Who reads too slowly is dropped.
 	v2Outbox = 1 << 20
@@ -51,6 +53,7 @@ type v2conn struct {
 	flush func() error
 	in    *bufio.Reader
 	fail  context.CancelCauseFunc
+	every time.Duration // how long nothing comes before a ping goes out
 	began time.Time
 	heard atomic.Int64 // when a message came last, as time since began
 
@@ -66,7 +69,7 @@ func newV2conn(c net.Conn, flush func() error) *v2conn {
 		flush = func() error { return nil }
 	}
 	return &v2conn{
-		Conn: c, flush: flush, in: bufio.NewReaderSize(c, 512), began: time.Now(), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {},
+		Conn: c, flush: flush, in: bufio.NewReaderSize(c, 512), every: v2PingEvery, began: time.Now(), wake: make(chan struct{}, 1), room: make(chan struct{}, 1), fail: func(error) {},
 	}
 }
 
@@ -150,7 +153,7 @@ func deadOr(err error) error {
 
 // write empties the outbox until ctx ends, and says bye then.
 func (c *v2conn) write(ctx context.Context) error {
-	ping := time.NewTimer(v2PingEvery)
+	ping := time.NewTimer(c.every)
 	defer ping.Stop()
 	number := uint64(0)
 	for {
@@ -187,12 +190,12 @@ func (c *v2conn) write(ctx context.Context) error {
 		case <-c.wake:
 		case <-ping.C:
 			quiet := time.Since(c.began) - time.Duration(c.heard.Load())
-			if quiet >= v2PingEvery {
+			if quiet > c.every*9/10 { // it was just after the last ping that something came
 				quiet = 0
 				number++
 				c.send(&wire.Ping{Number: number})
 			}
-			ping.Reset(v2PingEvery - quiet)
+			ping.Reset(c.every - quiet)
 		}
 	}
 }

@@ -11,6 +11,42 @@ import (
 	"shoal/internal/wire"
 )
 
+// Of a member and a server that are idle the member pings, every seven seconds.
+func TestOfAnIdleMemberAndItsServerOnePings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		member, server := newV2conn(near, nil), newV2conn(far, nil)
+		server.every = v2Patience
+		var g sync.WaitGroup
+		pings := make([]int, 2)
+		for i, c := range []*v2conn{member, server} {
+			g.Go(func() { _ = c.write(ctx) })
+			g.Go(func() {
+				for {
+					m, err := c.receive()
+					if err != nil {
+						return
+					}
+					if ping, is := m.(*wire.Ping); is {
+						pings[1-i]++
+						c.send(&wire.Pong{Number: ping.Number})
+					}
+				}
+			})
+		}
+		time.Sleep(10*time.Minute + time.Second)
+		cancel()
+		synctest.Wait()
+		near.Close()
+		far.Close()
+		g.Wait()
+		if want := int(10 * time.Minute / v2PingEvery); pings[0] != want || pings[1] > 0 {
+			t.Errorf("the member pings %d times, the server %d, want %d and none", pings[0], pings[1], want)
+		}
+	})
+}
+
 // A ping goes out when nothing has come for a while; what comes makes one needless.
 func TestWhoIsHeardIsNotPinged(t *testing.T) {
 	for name, c := range map[string]struct {

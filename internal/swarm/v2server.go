@@ -180,7 +180,7 @@ func (s *V2) Serve(ctx context.Context, conn net.Conn, id wire.PeerID, role stri
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	c := newV2conn(conn, nil)
-	c.fail = fail
+	c.fail, c.every = fail, v2Patience
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() {
 		conn.SetReadDeadline(time.Unix(1, 0))
