@@ -652,7 +652,15 @@ func (t *Taker) SetRTT(n int, rtt time.Duration) {
 	}
 }
 
-// full says whether more is coming than the downlink carries in a second, or more is in flight than may be, or the limit is used up. What comes slowly, for
+// trip returns how far the farthest neighbour is of which something is asked.
+func (t *Taker) trip() (trip time.Duration) {
+	for _, f := range t.flights {
+		trip = max(trip, t.peers[f.peer].near())
+	}
+	return trip
+}
+
+// full says whether more is coming than the downlink carries in a second and a round trip, or more is in flight than may be, or the limit is used up. What comes slowly, for
 // longer than fillTime already, fills nothing: those who send it would keep out those who are fast. Nor does what was promised by more than a few who have
 // never sent anything.
 func (t *Taker) full(now time.Duration) bool {
@@ -662,7 +670,7 @@ func (t *Taker) full(now time.Duration) bool {
 	if t.cfg.MaxInFlight > 0 && t.inFlight >= max(t.cfg.MaxInFlight, 2*t.cfg.PieceLen(0)) {
 		return true
 	}
-	limit := max(minInFlight*t.cfg.PieceLen(0), int64(t.rate.perSecond(now)))
+	limit := max(minInFlight*t.cfg.PieceLen(0), int64(t.rate.perSecond(now)*(time.Second+t.trip()).Seconds()))
 	if t.inFlight < limit {
 		return false
 	}

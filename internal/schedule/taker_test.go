@@ -187,6 +187,23 @@ func TestAFastDownlinkWantsMoreAtOnce(t *testing.T) {
 	c.passes(0, true)
 }
 
+// Of neighbours that are far as much more is asked as comes while the requests are on their way: a second's worth would always be on its way else.
+func TestMoreIsAskedForWhereRequestsTakeLong(t *testing.T) {
+	for trip, want := range map[time.Duration]int{0: 20, time.Second: 40, time.Hour: 40} {
+		c := newChair(t, 100, 1, nil)
+		c.k.HasAll(c.now, 0)
+		c.k.SetRTT(0, trip)
+		c.k.rate.add(c.now, 2000)
+		got := 0
+		for ; got < 100 && !c.k.full(c.now); got++ {
+			c.k.get(c.now, 0, uint32(got), false)
+		}
+		if got != want {
+			t.Errorf("%v away, 20 pieces a second: %d pieces are under way, want %d", trip, got, want)
+		}
+	}
+}
+
 // Who gets little for a while goes by its best rate: else it would be content with little for ever.
 func TestALeechersAppetiteIsThatOfItsBestRate(t *testing.T) {
 	c := newChair(t, 100, 1, nil)

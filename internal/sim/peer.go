@@ -221,7 +221,7 @@ func (c *conn) enter() {
 		c.out.links = append(c.out.links, thin)
 	}
 	p.giver.AddPeer(c.n, q.id)
-	p.giver.SetRTT(c.n, 2*p.w.cfg.Delay)
+	p.giver.SetRTT(c.n, p.roundTrip(c))
 	if c.inside() {
 		p.giver.SetInside(c.n)
 	}
@@ -231,7 +231,7 @@ func (c *conn) enter() {
 			if c.inside() {
 				t.taker.SetInside(p.w.now, c.n, q.rank(i))
 			}
-			t.taker.SetRTT(c.n, 2*p.w.cfg.Delay)
+			t.taker.SetRTT(c.n, p.roundTrip(c))
 		}
 	}
 }
@@ -748,6 +748,11 @@ func (p *peer) measure() {
 			}
 		}
 	}
+}
+
+// roundTrip is how far the other end of a connection is.
+func (p *peer) roundTrip(c *conn) time.Duration {
+	return 2*p.w.cfg.Delay + p.cfg.Late + c.other.own.cfg.Late
 }
 
 // total returns the bytes that a peer has sent.

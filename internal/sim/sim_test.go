@@ -79,6 +79,21 @@ func TestWhoKnowsFewThatAreFastIsNotLast(t *testing.T) {
 	}
 }
 
+// What half of all say comes a second late, since the queues before their slow uplinks are full: they are not left behind those that answer at once.
+func TestWhoAnswersLateIsNotLeftBehind(t *testing.T) {
+	for _, sc := range Scenarios(Sized{N: 24, Pieces: 512}, 1) {
+		if sc.Name != "slowhalf" {
+			continue
+		}
+		for i := 2; i < len(sc.Config.Peers); i += 2 {
+			sc.Config.Peers[i].Late = time.Second
+		}
+		if o := sc.Play(); o.Ratio > 1.15 || o.Unfinished > 0 {
+			t.Errorf("the last one is done at %.3f of the bound, the middle one at %.3f; %d have not finished", o.Ratio, o.Median, o.Unfinished)
+		}
+	}
+}
+
 // One slow peer costs the others little.
 func TestASlowPeerHoldsTheOthersUpByLittle(t *testing.T) {
 	for seed := range uint64(3) {

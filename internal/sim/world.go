@@ -37,6 +37,8 @@ type Peer struct {
 	CrashCopies float64
 	// Leaves says that it goes as soon as it is complete.
 	Leaves bool
+	// Late is how much longer than others' its messages are on their way, behind a queue of its own that is always full.
+	Late time.Duration
 	// Site is where it is; 0: nowhere.
 	Site int
 }
@@ -286,5 +288,5 @@ func (w *world) left(f *flow) {
 // tell sends a message to the other end of a connection.
 func (w *world) tell(from *conn, e event) {
 	e.conn = from.other
-	w.at(w.now+w.cfg.Delay, e)
+	w.at(w.now+w.cfg.Delay+from.own.cfg.Late, e)
 }
