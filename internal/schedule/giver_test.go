@@ -498,6 +498,37 @@ func TestAFarNeighbourHasLongerToAnswer(t *testing.T) {
 	}
 }
 
+// A piece that is taken instead of the one that was named has left: it is not named to others.
+func TestWhatIsTakenInsteadIsNotNamed(t *testing.T) {
+	d := newDesk(t, true, 8, 0, 1, 2, 3)
+	d.wants(0, 1, 2, 3)
+	grants := d.g.Plan(d.now)
+	taken := -1
+	for p := range 8 {
+		if !slices.ContainsFunc(grants, func(g Grant) bool { return g.Piece == int64(p) }) {
+			taken = p
+		}
+	}
+	d.gets(grants[0], uint32(taken), OK)
+	named := 0
+	for under := grants[1:]; len(under) > 0; under = append(under[1:], d.g.Plan(d.now)...) {
+		g := under[0]
+		if g.Piece == int64(taken) {
+			t.Fatalf("piece %d is named while it leaves", taken)
+		}
+		if g.Piece < 0 {
+			break
+		}
+		named++
+		d.gets(g, uint32(g.Piece), OK)
+		d.ends(g, true)
+		d.g.HasNow(0, g.Peer, uint32(g.Piece))
+	}
+	if named < 7 {
+		t.Errorf("only %d of the other seven are named", named)
+	}
+}
+
 func TestAGetOutOfRangeHarmsNobody(t *testing.T) {
 	d := newDesk(t, true, 10, 0)
 	d.wants(0)

@@ -80,6 +80,10 @@ func TestNobodyOutsideIsWaitedForAsLongAsItSeemsToBeAway(t *testing.T) {
 	if got := len(c.k.Wants(c.now)); got != silent {
 		t.Fatalf("%d are wanted at first", got)
 	}
+	c.k.site.rate.add(c.now, 1000) // ten pieces a second
+	if got, want := c.k.hungryOutside(c.now, c.k.peers[0]), siteEnough+int(10*(maxTrip+aheadTime).Seconds()); got != want {
+		t.Errorf("%d pieces are to be under way, want %d", got, want)
+	}
 	c.k.HasAll(c.now, other)
 	c.now += siteWantTime + maxTrip
 	if c.wanted(other) {

@@ -120,6 +120,27 @@ func (g *guest2) isGone() bool {
 	}
 }
 
+// A member that pings as often as members do is not pinged by the server.
+func TestAMemberThatPingsIsNotPinged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newV2hall(t)
+		g := h.comes(wire.PeerID{1}, 1, false)
+		for n := range uint64(40) {
+			time.Sleep(v2PingEvery)
+			g.says(&wire.Ping{Number: n + 1})
+		}
+		synctest.Wait()
+		for pongs := 0; pongs < 40; {
+			switch m := (<-g.heard).(type) {
+			case *wire.Pong:
+				pongs++
+			case *wire.Ping:
+				t.Fatalf("ping %d comes after %d answers", m.Number, pongs)
+			}
+		}
+	})
+}
+
 func TestAMemberThatIsSilentIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newV2hall(t)
